@@ -1,0 +1,97 @@
+//! The one way through the boundary: no panic leaves, every failure leaves its text and its fail value.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::ffi::{CString, c_char};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use crate::error::{Error, Result};
+use crate::plugin::c_string;
+
+/// A type that an exported function returns, with the value that means failure.
+pub(super) trait FailValue {
+    /// What is returned when the body failed.
+    const FAIL: Self;
+}
+
+impl FailValue for () {
+    const FAIL: Self = ();
+}
+
+/// A return code of a call.
+impl FailValue for i32 {
+    const FAIL: Self = -1;
+}
+
+/// A boolean result: false.
+impl FailValue for u32 {
+    const FAIL: Self = 0;
+}
+
+/// A size or a handle of a block.
+impl FailValue for u64 {
+    const FAIL: Self = 0;
+}
+
+impl<T> FailValue for *const T {
+    const FAIL: Self = ptr::null();
+}
+
+impl<T> FailValue for *mut T {
+    const FAIL: Self = ptr::null_mut();
+}
+
+thread_local! {
+    /// Whether this thread's last call into the library failed.
+    static FAILED: Cell<bool> = const { Cell::new(false) };
+    static LAST_ERROR: RefCell<CString> = RefCell::default();
+}
+
+/// Runs the body of an exported function: clears the thread's last error before it, sets it if the body fails or
+/// panics, and returns the fail value then.
+pub(super) fn boundary<T: FailValue>(body: impl FnOnce() -> Result<T>) -> T {
+    // Gone only while the thread itself ends: then nobody can ask for the error any more.
+    let _ = FAILED.try_with(|failed| failed.set(false));
+    contain(body).unwrap_or_else(|error| {
+        set_last_error(&error);
+        T::FAIL
+    })
+}
+
+/// Runs a body, and turns a panic of it into an error.
+pub(super) fn contain<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    // Nothing that a panic may have left half-done is used again: see `Body::Lost` in the plug-in.
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(panicked(panic)))
+}
+
+#[cold]
+fn panicked(panic: Box<dyn Any + Send>) -> Error {
+    let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text.as_str(),
+        _ => "no message",
+    };
+    let error = Error::new(format!("internal error of libextism (please report it): {text}"));
+    // Its drop is foreign code, which could panic again.
+    std::mem::forget(panic);
+    error
+}
+
+/// What `extism_last_error` tells this thread until its next call.
+#[cold]
+pub(super) fn set_last_error(error: &Error) {
+    let text = c_string(&error.to_string());
+    let kept = LAST_ERROR.try_with(|last| last.replace(text));
+    if kept.is_ok() {
+        let _ = FAILED.try_with(|failed| failed.set(true));
+    }
+}
+
+/// The text of this thread's last error, or NULL if its last call succeeded. Valid until the next error.
+pub(super) fn last_error() -> *const c_char {
+    if !FAILED.try_with(Cell::get).unwrap_or(false) {
+        return ptr::null();
+    }
+    LAST_ERROR.try_with(|last| last.borrow().as_ptr()).unwrap_or(ptr::null())
+}

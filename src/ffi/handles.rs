@@ -1,0 +1,207 @@
+//! What handles stand for, and who keeps it alive.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::args;
+use super::guard::{FailValue, boundary, contain};
+use super::types::{ExtismCompiledPlugin, ExtismFunction};
+use crate::error::{Error, Result};
+use crate::plugin::{Compiled, Plugin};
+use crate::registry::{Kind, Misuse, Recent, Registry, with_kind};
+use crate::wasm::{Offer, UserFunction};
+
+static PLUGINS: Registry<Plugin> = Registry::new(Kind::Plugin);
+static COMPILED: Registry<Compiled> = Registry::new(Kind::CompiledPlugin);
+static FUNCTIONS: Registry<Function> = Registry::new(Kind::Function);
+
+thread_local! {
+    /// Most threads call the same plug-in again and again.
+    static RECENT: Recent<Plugin> = const { Recent::new() };
+}
+
+/// The number that the caller holds.
+pub(super) fn number<T>(handle: *const T) -> u64 {
+    handle.addr() as u64
+}
+
+/// The handle that the caller gets.
+pub(super) fn pointer<T>(raw: u64) -> *mut T {
+    std::ptr::without_provenance_mut(raw as usize)
+}
+
+/// Makes a plug-in and gives it a handle.
+pub(super) fn add_plugin(compiled: &Compiled) -> Result<u64> {
+    PLUGINS.insert_with(|raw| Arc::new(Plugin::new(compiled, raw, with_kind(raw, Kind::CurrentPlugin), retire)))
+}
+
+/// Takes a freed plug-in out once nobody is inside.
+fn retire(raw: u64) {
+    drop(PLUGINS.remove(raw));
+}
+
+/// The plug-in behind a plug-in handle that was not freed.
+pub(super) fn plugin<T>(handle: *const T) -> Result<Arc<Plugin>> {
+    let raw = number(handle);
+    let alive = |plugin: &Plugin| !plugin.is_freed();
+    let found = RECENT
+        .try_with(|recent| recent.get(raw, &PLUGINS, alive))
+        .unwrap_or_else(|_| PLUGINS.get(raw))
+        .filter(|plugin| alive(plugin));
+    found.ok_or_else(|| Misuse::of(raw, Kind::Plugin).into())
+}
+
+/// The plug-in behind a handle of this kind, also if it was freed while a call still runs in it.
+pub(super) fn plugin_in_use<T>(handle: *const T, kind: Kind) -> Result<Arc<Plugin>> {
+    let raw = number(handle);
+    let found = match crate::registry::kind_of(raw) {
+        Some(found) if found == kind => PLUGINS.get(with_kind(raw, Kind::Plugin)),
+        _ => None,
+    };
+    found.ok_or_else(|| Misuse::of(raw, kind).into())
+}
+
+/// An operation on a plug-in that can be refused: this thread's `extism_plugin_error` tells why.
+pub(super) fn operate<T: FailValue, H>(handle: *const H, operation: impl FnOnce(&Plugin) -> Result<T>) -> T {
+    boundary(|| {
+        let plugin = plugin(handle)?;
+        plugin.begin_operation();
+        contain(|| operation(&plugin)).inspect_err(|error| plugin.refuse(error))
+    })
+}
+
+/// Gives a compiled plug-in a handle.
+pub(super) fn add_compiled(compiled: Compiled) -> Result<u64> {
+    COMPILED.insert_with(|_| Arc::new(compiled))
+}
+
+/// The compiled plug-in behind a handle.
+pub(super) fn compiled(handle: *const ExtismCompiledPlugin) -> Result<Arc<Compiled>> {
+    let raw = number(handle);
+    COMPILED.get(raw).ok_or_else(|| Misuse::of(raw, Kind::CompiledPlugin).into())
+}
+
+/// Ends the handle; what was made of the compiled plug-in keeps what it needs.
+pub(super) fn free_compiled(handle: *mut ExtismCompiledPlugin) -> Result<()> {
+    let raw = number(handle);
+    COMPILED.remove(raw).map(drop).ok_or_else(|| Misuse::of(raw, Kind::CompiledPlugin).into())
+}
+
+/// What a function handle stands for.
+pub(super) struct Function(Mutex<FunctionState>);
+
+struct FunctionState {
+    namespace: String,
+    function: Owner,
+}
+
+/// Who keeps the function, and with it the user's data.
+enum Owner {
+    /// The handle: no plug-in was made with it yet.
+    Handle(Arc<UserFunction>),
+    /// The plug-ins and compiled plug-ins that were made with it.
+    Users(Weak<UserFunction>),
+}
+
+const DEFAULT_NAMESPACE: &str = "extism:host/user";
+
+/// Gives a function a handle.
+pub(super) fn add_function(function: UserFunction) -> Result<u64> {
+    let state = FunctionState {
+        namespace: DEFAULT_NAMESPACE.to_owned(),
+        function: Owner::Handle(Arc::new(function)),
+    };
+    FUNCTIONS.insert_with(|_| Arc::new(Function(Mutex::new(state))))
+}
+
+/// The function behind a handle.
+pub(super) fn function(handle: *const ExtismFunction) -> Result<Arc<Function>> {
+    let raw = number(handle);
+    FUNCTIONS.get(raw).ok_or_else(|| Misuse::of(raw, Kind::Function).into())
+}
+
+/// Ends the handle. The function goes with it if no plug-in was made with it.
+pub(super) fn free_function(handle: *mut ExtismFunction) -> Result<()> {
+    let raw = number(handle);
+    FUNCTIONS.remove(raw).map(drop).ok_or_else(|| Misuse::of(raw, Kind::Function).into())
+}
+
+impl Function {
+    /// Where plug-ins that are made from now on find the function.
+    pub fn set_namespace(&self, namespace: &str) -> Result<()> {
+        let mut state = self.0.lock();
+        if let Owner::Users(users) = &state.function
+            && users.strong_count() == 0
+        {
+            return Err(spent());
+        }
+        state.namespace = namespace.to_owned();
+        Ok(())
+    }
+
+    fn offer(&self) -> Result<Offer> {
+        let state = self.0.lock();
+        let function = match &state.function {
+            Owner::Handle(function) => Arc::clone(function),
+            Owner::Users(users) => users.upgrade().ok_or_else(spent)?,
+        };
+        Ok(Offer { namespace: state.namespace.clone(), function })
+    }
+
+    fn give_to_users(&self) {
+        let mut state = self.0.lock();
+        let given = match &state.function {
+            Owner::Handle(function) => Owner::Users(Arc::downgrade(function)),
+            Owner::Users(_) => return,
+        };
+        let before = std::mem::replace(&mut state.function, given);
+        drop(state);
+        // Could be the last share, if the plug-in is gone already: its finaliser must not run under our lock.
+        drop(before);
+    }
+}
+
+fn spent() -> Error {
+    Error::new(
+        "this ExtismFunction is spent: the last plug-in that used it was freed, and its user data with it; make a new \
+         function",
+    )
+}
+
+/// The functions that a caller hands to a plug-in. Nothing is taken until [`Functions::taken`].
+pub(super) struct Functions(Vec<Arc<Function>>);
+
+impl Functions {
+    /// Reads the array: NULL or `count` handles.
+    ///
+    /// # Safety
+    ///
+    /// `functions` is NULL, or `count` pointers can be read from it.
+    pub unsafe fn read(functions: *const *const ExtismFunction, count: u64) -> Result<Self> {
+        if functions.is_null() {
+            return Ok(Self(Vec::new()));
+        }
+        // SAFETY: the caller's promise, handed through.
+        let handles = unsafe { args::array("`functions`", functions, count)? };
+        let found = handles.iter().enumerate().map(|(index, handle)| {
+            function(*handle).map_err(|error| error.context(format_args!("functions[{index}]")))
+        });
+        Ok(Self(found.collect::<Result<_>>()?))
+    }
+
+    /// What is offered to the guest.
+    pub fn offers(&self) -> Result<Vec<Offer>> {
+        let offers = self.0.iter().enumerate();
+        offers
+            .map(|(index, function)| {
+                function.offer().map_err(|error| error.context(format_args!("functions[{index}]")))
+            })
+            .collect()
+    }
+
+    /// Creation succeeded: from now on the functions live as long as what was made with them.
+    pub fn taken(self) {
+        self.0.iter().for_each(|function| function.give_to_users());
+    }
+}

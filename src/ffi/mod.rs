@@ -1,0 +1,18 @@
+//! The C boundary: the functions and types of `include/extism.h`.
+//!
+//! One file for each section of the header, which is generated from them; beside these `guard` (the one way in and
+//! out), `args` (what callers pass becomes values) and `handles` (what handles stand for).
+
+// Raw pointers come in and go out here, and the exports are `no_mangle`.
+#![allow(unsafe_code)]
+
+mod args;
+pub mod compiled;
+pub mod current_plugin;
+pub mod function;
+mod guard;
+mod handles;
+pub mod library;
+pub mod log;
+pub mod plugin;
+pub mod types;

@@ -1,0 +1,32 @@
+//! Configuration and variables.
+
+use super::{Fail, Guest, block, memory::release, place};
+
+pub(super) fn config_get(guest: &mut dyn Guest, [key, _]: [u64; 2]) -> Result<u64, Fail> {
+    let (memory, state) = guest.parts();
+    let name = std::str::from_utf8(block(memory, state, key)?).unwrap_or_default();
+    let value = state.config.lock().get(name).cloned();
+    release(state, key);
+    value.map_or(Ok(0), |value| place(guest, value.as_bytes()))
+}
+
+pub(super) fn var_get(guest: &mut dyn Guest, [key, _]: [u64; 2]) -> Result<u64, Fail> {
+    let (memory, state) = guest.parts();
+    let value = state.vars.get(block(memory, state, key)?).map(<[u8]>::to_vec);
+    release(state, key);
+    value.map_or(Ok(0), |value| place(guest, &value))
+}
+
+pub(super) fn var_set(guest: &mut dyn Guest, [key, value]: [u64; 2]) -> Result<u64, Fail> {
+    let (memory, state) = guest.parts();
+    let name = block(memory, state, key)?;
+    if value == 0 {
+        state.vars.remove(name);
+    } else {
+        let bytes = block(memory, state, value)?;
+        state.vars.set(name, bytes)?;
+    }
+    release(state, key);
+    release(state, value);
+    Ok(0)
+}

@@ -1,0 +1,34 @@
+//! libextism: a host program loads untrusted WebAssembly plug-ins and calls their functions with bytes in
+//! and bytes out, through a C ABI.
+//!
+//! The layers, from the outside in; a layer uses only those below it:
+//!
+//! | module | concern |
+//! |---|---|
+//! | `ffi` | the C boundary: handles and pointers in, fail values and messages out |
+//! | `registry` | opaque handles: what a host's numbers stand for |
+//! | `plugin` | what users have: compiled plug-ins, plug-ins and their calls, manifests |
+//! | `wasm` | all contact with wasmtime: engines, rewriting, linking, instances, deadlines, WASI |
+//! | `guest` | what plug-ins import from `extism:host/env`, free of wasmtime |
+//! | `state` | what one plug-in owns during a call |
+//! | `memory` | the Extism memory manager |
+//!
+//! `ARCHITECTURE.md` has the drawing of the layers and the path of one call. Without the feature `runtime`
+//! everything above `guest` but the manifest is left out, so that the lower layers build and test in a minute.
+
+#![deny(unsafe_code, unsafe_op_in_unsafe_fn, missing_docs)]
+#![deny(clippy::undocumented_unsafe_blocks)]
+#![cfg_attr(not(feature = "runtime"), allow(dead_code, unused_imports))]
+
+mod error;
+mod guest;
+mod logging;
+mod memory;
+mod plugin;
+mod registry;
+mod state;
+
+#[cfg(feature = "runtime")]
+pub mod ffi;
+#[cfg(feature = "runtime")]
+mod wasm;

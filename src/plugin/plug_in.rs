@@ -1,0 +1,304 @@
+//! A plug-in and the sequence of its calls.
+
+use std::ffi::{c_char, c_void};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::compiled::Compiled;
+use super::errors::Errors;
+use super::turn::{Refused, Turn, thread_token};
+use crate::error::{Error, Result};
+use crate::guest::Guest;
+use crate::state::interrupt::Interrupt;
+use crate::state::{Config, State};
+use crate::wasm::watchdog::Timer;
+use crate::wasm::{Export, Host, Live, Outcome, Program};
+
+/// A plug-in. Any thread may use it; calls take turns, everything else answers at once.
+pub(crate) struct Plugin {
+    id: Uuid,
+    program: Arc<Program>,
+    config: Arc<Config>,
+    timeout: Option<Duration>,
+    timer: Timer,
+    host: Arc<Host>,
+    /// What only the thread whose turn it is may touch.
+    body: Turn<Body>,
+    output: Output,
+    errors: Errors,
+    keep_headers: AtomicBool,
+}
+
+/// What a plug-in is between two calls.
+enum Body {
+    /// Without an instance: before the first call, and after a start-up that failed.
+    Idle(Box<State>),
+    /// With the instance that the next call continues in.
+    Live(Live),
+    /// A panic of the library ended a call half-way.
+    Lost,
+}
+
+/// The output of the last finished call.
+struct Output {
+    data: AtomicPtr<u8>,
+    length: AtomicU64,
+}
+
+/// What an output of length 0 points to: never NULL.
+static EMPTY: u8 = 0;
+
+impl Output {
+    fn empty() -> *mut u8 {
+        ptr::from_ref(&EMPTY).cast_mut()
+    }
+
+    fn new() -> Self {
+        Self { data: AtomicPtr::new(Self::empty()), length: AtomicU64::new(0) }
+    }
+
+    fn publish(&self, data: *const u8, length: u64) {
+        self.data.store(data.cast_mut(), Ordering::Release);
+        self.length.store(length, Ordering::Release);
+    }
+
+    fn clear(&self) {
+        self.length.store(0, Ordering::Release);
+        self.data.store(Self::empty(), Ordering::Release);
+    }
+}
+
+/// How a call ended, for its caller.
+pub(crate) struct Ended {
+    /// The return code.
+    pub code: i32,
+    /// Why it failed, if it did.
+    pub error: Option<Error>,
+}
+
+impl Plugin {
+    /// A plug-in under this handle, whose callbacks are given the handle `current`. `retire` takes it out of the
+    /// registry once it was freed and no call runs in it any more.
+    pub fn new(compiled: &Compiled, handle: u64, current: u64, retire: fn(u64)) -> Self {
+        let id = Uuid::new_v4();
+        let interrupt = Arc::new(Interrupt::new());
+        let config = Arc::new(Mutex::new(compiled.config.clone()));
+        let state =
+            State::new(id, Arc::clone(&interrupt), Arc::clone(&config), compiled.max_var_bytes);
+        Self {
+            id,
+            timer: Timer::new(Arc::clone(&interrupt), compiled.program.ticker()),
+            program: Arc::clone(&compiled.program),
+            config,
+            timeout: compiled.timeout,
+            host: Arc::new(Host::new(current)),
+            body: Turn::new(Body::Idle(Box::new(state)), handle, retire),
+            output: Output::new(),
+            errors: Errors::default(),
+            keep_headers: AtomicBool::new(false),
+        }
+    }
+
+    /// Calls an export with this input. The whole sequence: turn, deadline, instance, memory, guest, output, error.
+    pub fn call(&self, name: &str, input: &[u8], context: *mut c_void) -> Ended {
+        let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut body = match self.body.enter(deadline) {
+            Ok(body) => body,
+            Err(refused) => return self.refused(refused),
+        };
+        self.output.clear();
+        let running = match Running::begin(self, deadline, context) {
+            Ok(running) => running,
+            Err(error) => return self.finish(Outcome::failed(error.to_string())),
+        };
+        let outcome = self.run(&mut body, name, input);
+        drop(running);
+        if let Body::Live(live) = &mut *body {
+            let (data, length) = live.output();
+            self.output.publish(data, length);
+        }
+        self.finish(outcome)
+    }
+
+    fn refused(&self, refused: Refused) -> Ended {
+        let code = if refused == Refused::TimedOut { 134 } else { -1 };
+        let error = Error::new(refused.to_string());
+        self.refuse(&error);
+        Ended { code, error: Some(error) }
+    }
+
+    fn finish(&self, outcome: Outcome) -> Ended {
+        self.errors.finish(outcome.error.as_deref());
+        Ended { code: outcome.code, error: outcome.error.map(Error::from) }
+    }
+
+    fn run(&self, body: &mut Body, name: &str, input: &[u8]) -> Outcome {
+        match self.program.export(name) {
+            Export::Callable => {}
+            Export::Missing => return Outcome::failed(format!("Function not found: {name}")),
+            Export::Other(what) => {
+                return Outcome::failed(format!(
+                    "the export `{name}` is {what}; what can be called is a function () -> () or () -> (i32)"
+                ));
+            }
+        }
+        // While this runs the body counts as lost, so that a panic leaves no half-done instance behind.
+        let (live, outcome) = match self.live(std::mem::replace(body, Body::Lost), name) {
+            Ok(mut live) => {
+                let outcome = live.call(name, input);
+                (Body::Live(live), outcome)
+            }
+            Err((body, outcome)) => (body, outcome),
+        };
+        *body = live;
+        outcome
+    }
+
+    /// The instance for this call, ready: memory reset, the call before forgotten.
+    fn live(&self, body: Body, name: &str) -> Result<Live, (Body, Outcome)> {
+        let mut state = match body {
+            Body::Live(mut live) if !live.is_spent(name) => {
+                live.reset();
+                self.begin(live.state());
+                return Ok(live);
+            }
+            Body::Live(live) => live.into_state(),
+            Body::Idle(state) => state,
+            Body::Lost => return Err((Body::Lost, Outcome::failed(LOST))),
+        };
+        self.begin(&mut state);
+        let started = Live::start(&self.program, state, Arc::clone(&self.host), Live::is_command(name));
+        let mut live = started.map_err(|failed| (Body::Idle(failed.state), failed.outcome))?;
+        // What the start-up left behind is no business of the call.
+        live.reset();
+        live.state().begin_call();
+        Ok(live)
+    }
+
+    fn begin(&self, state: &mut State) {
+        state.begin_call();
+        state.keep_headers = self.keep_headers.load(Ordering::Relaxed);
+    }
+
+    /// Where the output of the last finished call lies. Not NULL.
+    pub fn output_data(&self) -> *const u8 {
+        self.output.data.load(Ordering::Acquire)
+    }
+
+    /// How many bytes it has; 0 while a call runs.
+    pub fn output_length(&self) -> u64 {
+        self.output.length.load(Ordering::Acquire)
+    }
+
+    /// The error that the asking thread sees, or NULL.
+    pub fn error(&self) -> *const c_char {
+        self.errors.get(thread_token())
+    }
+
+    /// This thread begins an operation: what it was refused before is forgotten.
+    pub fn begin_operation(&self) {
+        self.errors.begin(thread_token());
+    }
+
+    /// An operation of this thread was refused: it alone is told.
+    pub fn refuse(&self, error: &Error) {
+        self.errors.refuse(thread_token(), &error.to_string());
+    }
+
+    /// The bytes of the plug-in's UUID.
+    pub fn id(&self) -> &[u8; 16] {
+        self.id.as_bytes()
+    }
+
+    /// Whether this names a function that can be called.
+    pub fn function_exists(&self, name: &str) -> bool {
+        self.program.export(name) == Export::Callable
+    }
+
+    /// Frees all Extism memory; not while a call runs.
+    pub fn reset(&self) -> Result<()> {
+        let mut body = match self.body.try_enter() {
+            Ok(body) => body,
+            Err(_) => return Err(Error::new("the plug-in cannot be reset while a call runs")),
+        };
+        self.output.clear();
+        if let Body::Live(live) = &mut *body {
+            live.reset();
+        }
+        Ok(())
+    }
+
+    /// Merges a JSON object of strings into the configuration; `null` removes a key.
+    pub fn configure(&self, json: &[u8]) -> Result<()> {
+        let changes: std::collections::BTreeMap<String, Option<String>> =
+            serde_json::from_slice(json).map_err(|error| {
+                Error::new(format!("the configuration must be a JSON object of strings: {error}"))
+            })?;
+        let mut config = self.config.lock();
+        for (key, value) in changes {
+            match value {
+                Some(value) => config.insert(key, value),
+                None => config.remove(&key),
+            };
+        }
+        Ok(())
+    }
+
+    /// Lets the guest see the headers of HTTP responses, from the next call on.
+    pub fn allow_http_response_headers(&self) {
+        self.keep_headers.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the call that runs, if one does.
+    pub fn cancel(&self) {
+        self.timer.cancel();
+    }
+
+    /// The pointer that the host gave with the running call; NULL outside of calls.
+    pub fn host_context(&self) -> *mut c_void {
+        self.host.context()
+    }
+
+    /// Works on the guest whose callback runs; `None` outside of callbacks.
+    pub fn with_guest<R>(&self, work: impl FnOnce(&mut dyn Guest) -> R) -> Option<R> {
+        self.host.with_guest(work)
+    }
+
+    /// Whether the host has freed it. A call may still run then.
+    pub fn is_freed(&self) -> bool {
+        self.body.is_freed()
+    }
+
+    /// No call begins any more; the one that runs goes on. False if it was freed before.
+    pub fn free(&self) -> bool {
+        self.body.free()
+    }
+}
+
+const LOST: &str = "the plug-in was lost to an internal error of the library; create a new one";
+
+/// The time in which a call runs: its deadline is armed, and its context can be read.
+struct Running<'a>(&'a Plugin);
+
+impl<'a> Running<'a> {
+    fn begin(plugin: &'a Plugin, deadline: Option<Instant>, context: *mut c_void) -> Result<Self> {
+        plugin.timer.begin(deadline).map_err(|error| {
+            Error::new(format!("cannot start the thread that watches over timeouts: {error}"))
+        })?;
+        plugin.host.set_context(context);
+        Ok(Self(plugin))
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let plugin = self.0;
+        plugin.host.set_context(ptr::null_mut());
+        plugin.timer.end();
+    }
+}

@@ -1,0 +1,432 @@
+//! Exclusive use of a plug-in: one thread at a time, the others in the order in which they came.
+//!
+//! ```text
+//!  63                                  2   1       0
+//! +-------------------------------------+-------+---------+
+//! |  token of the thread inside, or 0   | FREED | WAITERS |     the state of a turn
+//! +-------------------------------------+-------+---------+
+//! ```
+//!
+//! Nobody in the way: entering is one compare-and-exchange from 0 to the own token, leaving is the one back.
+//! Anything else goes through [`WAITS`], one table for the whole process: who waits for which turn, and who is
+//! inside of it. The rules:
+//!
+//! - The bit `WAITERS` is set, and threads queue, only under the table's lock. A leaving thread that finds the bit
+//!   hands the turn to the first in the queue, without ever letting go of it, so that a thread that calls without
+//!   pause cannot starve those that wait. Hence the owner of a turn with a queue changes only under the lock, and
+//!   the table is exact.
+//! - A wait that would close a circle (this thread is inside of what the owner waits for, and so on) is refused as
+//!   *busy*. The check and the queueing are one step under the lock, so of two waits that would close a circle
+//!   together one is refused.
+//! - `FREED` is set once and stays. Whoever makes the step to "freed, and nobody inside" retires the plug-in:
+//!   [`Turn::free`] itself, or the thread that leaves last. Both are one atomic step on the same word, so exactly
+//!   one of them sees it.
+//!
+//! The thread inside is the one that *calls*; the guest may run on another thread on its behalf.
+
+use std::cell::{Cell, UnsafeCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+const WAITERS: u64 = 1;
+const FREED: u64 = 1 << 1;
+const OWNER_SHIFT: u32 = 2;
+
+/// A number for the calling thread, never 0 and never used for another one.
+#[inline]
+pub fn thread_token() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local! {
+        // Without destructor: it still works while the thread's other variables are being destroyed.
+        static TOKEN: Cell<u64> = const { Cell::new(0) };
+    }
+    TOKEN.with(|token| {
+        if token.get() == 0 {
+            token.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        token.get()
+    })
+}
+
+/// Why a thread did not get its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// This thread is inside already, directly or through calls of others.
+    Busy,
+    /// The deadline came first.
+    TimedOut,
+    /// The plug-in was freed.
+    Freed,
+}
+
+impl Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Busy => "the plug-in is busy: a call of it is running, and waiting for its end could last for ever",
+            Self::TimedOut => "timeout",
+            Self::Freed => "the plug-in was freed while this call waited for its turn",
+        })
+    }
+}
+
+/// What one thread at a time may use.
+pub struct Turn<T> {
+    state: AtomicU64,
+    raw: u64,
+    retire: fn(u64),
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached through a `Held` only, and there is at most one at any time: making one takes the
+// step from "nobody inside" to the own token, or the hand-over from the thread that leaves. So sharing a turn moves
+// the value from thread to thread, which `Send` allows, and never shares it.
+unsafe impl<T: Send> Sync for Turn<T> {}
+
+impl<T> Turn<T> {
+    /// A turn that nobody has.
+    ///
+    /// Once it is freed and nobody is inside any more, `retire(raw)` runs, exactly once, on the thread that freed it
+    /// or that left last, under no lock. It must not panic.
+    pub const fn new(value: T, raw: u64, retire: fn(u64)) -> Self {
+        Self {
+            state: AtomicU64::new(0),
+            raw,
+            retire,
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// Takes the turn, waiting behind those that came before.
+    ///
+    /// # Errors
+    ///
+    /// See [`Refused`]; without deadline the wait ends by the turn or by [`Turn::free`].
+    #[inline]
+    pub fn enter(&self, deadline: Option<Instant>) -> Result<Held<'_, T>, Refused> {
+        let me = thread_token();
+        if self.take(me) {
+            Ok(self.held(me))
+        } else {
+            self.enter_slowly(me, deadline)
+        }
+    }
+
+    /// Takes the turn if nobody has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Busy`] if any thread is inside, [`Refused::Freed`] if the plug-in was freed.
+    pub fn try_enter(&self) -> Result<Held<'_, T>, Refused> {
+        let me = thread_token();
+        if self.take(me) {
+            Ok(self.held(me))
+        } else if self.is_freed() {
+            Err(Refused::Freed)
+        } else {
+            Err(Refused::Busy)
+        }
+    }
+
+    /// Frees the plug-in: nobody enters any more, those that wait are refused, whoever is inside stays until it
+    /// leaves. Returns whether this was the call that freed it.
+    pub fn free(&self) -> bool {
+        let before = self.state.fetch_or(FREED, Ordering::AcqRel);
+        if before & FREED != 0 {
+            return false;
+        }
+        if before & WAITERS != 0 {
+            WAITS.lock().dismiss(self.key());
+        }
+        if owner_of(before) == 0 {
+            (self.retire)(self.raw);
+        }
+        true
+    }
+
+    /// Whether the plug-in was freed; as long as this is false, it was not retired.
+    #[inline]
+    pub fn is_freed(&self) -> bool {
+        self.state.load(Ordering::Acquire) & FREED != 0
+    }
+
+    /// Whether any thread is inside.
+    #[cfg(test)]
+    pub fn is_busy(&self) -> bool {
+        owner_of(self.state.load(Ordering::Acquire)) != 0
+    }
+
+    /// Whether the calling thread is inside.
+    #[cfg(test)]
+    pub fn owner_is_me(&self) -> bool {
+        owner_of(self.state.load(Ordering::Relaxed)) == thread_token()
+    }
+
+    #[inline]
+    fn take(&self, me: u64) -> bool {
+        self.state
+            .compare_exchange(0, me << OWNER_SHIFT, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    #[inline]
+    fn held(&self, me: u64) -> Held<'_, T> {
+        Held {
+            turn: self,
+            me,
+            stays_on_thread: PhantomData,
+        }
+    }
+
+    /// Names the turn in the table. Whoever waits borrows the turn, so it stays where it is.
+    fn key(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    #[cold]
+    fn enter_slowly(&self, me: u64, deadline: Option<Instant>) -> Result<Held<'_, T>, Refused> {
+        let mut waits = WAITS.lock();
+        let wake = loop {
+            let state = self.state.load(Ordering::Relaxed);
+            if state & FREED != 0 {
+                return Err(Refused::Freed);
+            }
+            let owner = owner_of(state);
+            if owner == 0 {
+                if self.take(me) {
+                    return Ok(self.held(me));
+                }
+                continue;
+            }
+            if waits.leads_to(owner, me) {
+                return Err(Refused::Busy);
+            }
+            if self.change(state, state | WAITERS) {
+                break waits.join(self.key(), owner, me);
+            }
+        };
+        while waits.is_waiting(me) {
+            let Some(at) = deadline else {
+                wake.wait(&mut waits);
+                continue;
+            };
+            if wake.wait_until(&mut waits, at).timed_out() && waits.is_waiting(me) {
+                if waits.give_up(self.key(), me) {
+                    self.state.fetch_and(!WAITERS, Ordering::Relaxed);
+                }
+                return Err(Refused::TimedOut);
+            }
+        }
+        if owner_of(self.state.load(Ordering::Acquire)) == me {
+            Ok(self.held(me))
+        } else {
+            Err(Refused::Freed)
+        }
+    }
+
+    #[inline]
+    fn leave(&self, me: u64) {
+        if self
+            .state
+            .compare_exchange(me << OWNER_SHIFT, 0, Ordering::Release, Ordering::Relaxed)
+            .is_err()
+        {
+            self.leave_slowly();
+        }
+    }
+
+    #[cold]
+    fn leave_slowly(&self) {
+        if self.pass_on() == Next::Retire {
+            (self.retire)(self.raw);
+        }
+    }
+
+    fn pass_on(&self) -> Next {
+        let mut waits = WAITS.lock();
+        loop {
+            let state = self.state.load(Ordering::Relaxed);
+            if state & FREED != 0 {
+                // Only `free` changes the state now, and only to what it is already.
+                self.state.store(FREED, Ordering::Release);
+                waits.dismiss(self.key());
+                return Next::Retire;
+            }
+            if self.change(state, waits.state_after(self.key())) {
+                waits.hand_over(self.key());
+                return Next::Thread;
+            }
+        }
+    }
+
+    fn change(&self, from: u64, to: u64) -> bool {
+        self.state
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+}
+
+/// Whose business the plug-in is after a thread left it.
+#[derive(PartialEq, Eq)]
+enum Next {
+    /// The next thread's, whether it waits already or comes later.
+    Thread,
+    /// The leaving thread's: it was the last one.
+    Retire,
+}
+
+/// The turn, held by this thread. Dropping it leaves, also while a panic unwinds.
+pub struct Held<'a, T> {
+    turn: &'a Turn<T>,
+    me: u64,
+    /// Not `Send`: the turn belongs to the thread whose token it bears.
+    stays_on_thread: PhantomData<*const ()>,
+}
+
+impl<T> Deref for Held<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: this is the only `Held` of its turn, and it is borrowed as long as the reference lives.
+        unsafe { &*self.turn.value.get() }
+    }
+}
+
+impl<T> DerefMut for Held<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: this is the only `Held` of its turn, and it is borrowed mutably as long as the reference lives.
+        unsafe { &mut *self.turn.value.get() }
+    }
+}
+
+impl<T> Drop for Held<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.turn.leave(self.me);
+    }
+}
+
+fn owner_of(state: u64) -> u64 {
+    state >> OWNER_SHIFT
+}
+
+/// All waits of the process. Threads that find their plug-in idle never come here.
+static WAITS: Mutex<Waits> = Mutex::new(Waits {
+    queues: BTreeMap::new(),
+    waiting: BTreeMap::new(),
+});
+
+struct Waits {
+    /// The turns that somebody waits for, by address.
+    queues: BTreeMap<usize, Queue>,
+    /// What each waiting thread waits for. Taking a thread out of here is what ends its wait.
+    waiting: BTreeMap<u64, usize>,
+}
+
+struct Queue {
+    owner: u64,
+    line: VecDeque<Waiter>,
+}
+
+struct Waiter {
+    thread: u64,
+    wake: Arc<Condvar>,
+}
+
+impl Waits {
+    fn is_waiting(&self, thread: u64) -> bool {
+        self.waiting.contains_key(&thread)
+    }
+
+    /// Whether `owner` is `thread`, or waits for it, directly or through others. The walk ends because a wait that
+    /// would close a circle never gets into the table.
+    fn leads_to(&self, mut owner: u64, thread: u64) -> bool {
+        while owner != thread {
+            match self
+                .waiting
+                .get(&owner)
+                .and_then(|key| self.queues.get(key))
+            {
+                Some(queue) => owner = queue.owner,
+                None => return false,
+            }
+        }
+        true
+    }
+
+    fn join(&mut self, key: usize, owner: u64, thread: u64) -> Arc<Condvar> {
+        let wake = Arc::new(Condvar::new());
+        let queue = self.queues.entry(key).or_insert_with(|| Queue {
+            owner,
+            line: VecDeque::new(),
+        });
+        queue.line.push_back(Waiter {
+            thread,
+            wake: Arc::clone(&wake),
+        });
+        self.waiting.insert(thread, key);
+        wake
+    }
+
+    /// Takes the thread out of the queue; returns whether the queue is gone with it.
+    fn give_up(&mut self, key: usize, thread: u64) -> bool {
+        self.waiting.remove(&thread);
+        if let Some(queue) = self.queues.get_mut(&key) {
+            queue.line.retain(|waiter| waiter.thread != thread);
+            if !queue.line.is_empty() {
+                return false;
+            }
+        }
+        self.queues.remove(&key);
+        true
+    }
+
+    /// The state that gives the turn to the first in the queue.
+    fn state_after(&self, key: usize) -> u64 {
+        let Some(queue) = self.queues.get(&key) else {
+            return 0;
+        };
+        let more = if queue.line.len() > 1 { WAITERS } else { 0 };
+        queue
+            .line
+            .front()
+            .map_or(0, |first| first.thread << OWNER_SHIFT | more)
+    }
+
+    /// Ends the wait of the first in the queue, which has the turn now.
+    fn hand_over(&mut self, key: usize) {
+        let Some(queue) = self.queues.get_mut(&key) else {
+            return;
+        };
+        if let Some(first) = queue.line.pop_front() {
+            queue.owner = first.thread;
+            self.waiting.remove(&first.thread);
+            first.wake.notify_one();
+        }
+        if queue.line.is_empty() {
+            self.queues.remove(&key);
+        }
+    }
+
+    /// Ends all waits for a turn that will not come.
+    fn dismiss(&mut self, key: usize) {
+        let Some(queue) = self.queues.remove(&key) else {
+            return;
+        };
+        for waiter in queue.line {
+            self.waiting.remove(&waiter.thread);
+            waiter.wake.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

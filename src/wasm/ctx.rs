@@ -1,0 +1,220 @@
+//! What a store holds, and how the guest functions reach it.
+
+use std::ffi::c_void;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use wasmtime::{AsContextMut, Caller, Extern, Memory, Store};
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::p1::WasiP1Ctx;
+
+use super::function::Slot;
+use super::limits::{Limits, PAGE};
+use super::rewrite;
+use crate::guest::{Guest, http};
+use crate::memory;
+use crate::state::State;
+use crate::state::interrupt::Interrupt;
+
+/// What a compiled plug-in decided for all plug-ins made of it.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Which hosts may be reached.
+    pub policy: Arc<http::Policy>,
+}
+
+/// What stays the same over the life of one plug-in, and can be reached from any thread.
+pub(crate) struct Host {
+    /// The handle that callbacks are given.
+    pub current: u64,
+    context: AtomicPtr<c_void>,
+    slot: Slot,
+}
+
+impl Host {
+    /// Of the plug-in whose callbacks are given this handle.
+    pub fn new(current: u64) -> Self {
+        Self { current, context: AtomicPtr::new(ptr::null_mut()), slot: Slot::new() }
+    }
+
+    /// The pointer that the host gave with the running call.
+    pub fn context(&self) -> *mut c_void {
+        self.context.load(Ordering::Relaxed)
+    }
+
+    /// Sets the host's pointer for the call that begins.
+    pub fn set_context(&self, context: *mut c_void) {
+        self.context.store(context, Ordering::Relaxed);
+    }
+
+    /// Works on the guest whose callback runs; `None` outside of callbacks.
+    pub fn with_guest<R>(&self, work: impl FnOnce(&mut dyn Guest) -> R) -> Option<R> {
+        self.slot.with(work)
+    }
+}
+
+/// The data of a store.
+pub(super) struct Ctx {
+    pub state: Box<State>,
+    pub host: Arc<Host>,
+    pub settings: Arc<Settings>,
+    pub limits: Limits,
+    /// Extism memory; unknown only while the start function of a module that defines it runs.
+    pub memory: Option<Memory>,
+    pub wasi: Option<WasiP1Ctx>,
+    /// In the store of a linked command: the caller, on whose Extism memory the command works.
+    pub outer: Option<Outer>,
+}
+
+impl Ctx {
+    /// What WASI functions work on; they are linked only where it is there from the beginning.
+    pub fn wasi(&mut self) -> &mut WasiP1Ctx {
+        self.wasi.get_or_insert_with(|| WasiCtxBuilder::new().build_p1())
+    }
+
+    /// Deadline and cancel flag of the running call.
+    pub fn interrupt(&self) -> &Interrupt {
+        &self.state.interrupt
+    }
+}
+
+/// A caller whose stack frame waits for the linked command that points to it.
+#[derive(Clone, Copy)]
+pub(super) struct Outer(NonNull<Caller<'static, Ctx>>);
+
+// SAFETY: the pointer is used only by the thread that runs the command, or by one that it lends its slot to while it
+// waits (see `Slot`); `Caller<Ctx>` itself is `Send`.
+unsafe impl Send for Outer {}
+// SAFETY: as above; a shared `Outer` gives no access without `&mut` to the store that holds it.
+unsafe impl Sync for Outer {}
+
+impl Outer {
+    /// Of the caller of a command; the one behind it, if that is a command too.
+    pub fn of(caller: &mut Caller<'_, Ctx>) -> Self {
+        match caller.data().outer {
+            Some(outer) => outer,
+            None => Self(NonNull::from(caller).cast()),
+        }
+    }
+
+    /// Works with the caller, from within a host function of the command that it waits for.
+    pub fn with<R>(self, work: impl FnOnce(&mut Caller<'static, Ctx>) -> R) -> R {
+        // SAFETY: the caller's frame lies below ours on the stack and waits for the command; as in `Access::new`.
+        work(unsafe { &mut *self.0.as_ptr() })
+    }
+}
+
+/// The one way to a plug-in's Extism memory and state: from a caller while a guest runs, from the store when none does.
+pub(super) struct Access<C> {
+    context: C,
+    /// Absent only where a start function calls before its module's memory can be known.
+    memory: Option<Memory>,
+}
+
+impl<'a> Access<&'a mut Caller<'static, Ctx>> {
+    /// Of the plug-in that this caller belongs to.
+    #[inline]
+    pub fn new(caller: &'a mut Caller<'_, Ctx>) -> Self {
+        let pointer = match caller.data().outer {
+            Some(Outer(outer)) => outer,
+            None => NonNull::from(caller).cast::<Caller<'static, Ctx>>(),
+        };
+        // SAFETY: without `outer` it is the reference that we were given, for its own lifetime `'a`; the longer
+        // lifetime inside of `Caller` never leaves this type. With `outer`, it points to a caller whose frame waits
+        // below us on the stack and does not touch it meanwhile (see `linked`), and which only the innermost
+        // command's host functions reach, one at a time.
+        let context = unsafe { &mut *pointer.as_ptr() };
+        let memory = match context.data().memory {
+            Some(memory) => Some(memory),
+            None => memory_of_start_function(context),
+        };
+        Self { context, memory }
+    }
+
+    /// Byte 0 is zero whenever a callback starts: some SDKs read text from the memory's base up to the first NUL.
+    pub fn begin_callback(&mut self) {
+        if let Some(byte) = self.parts().0.first_mut() {
+            *byte = 0;
+        }
+    }
+
+    /// Runs a callback of the user, which gets the handle of this plug-in.
+    pub fn lend(&mut self, callback: impl FnOnce(u64)) {
+        let host: *const Host = Arc::as_ptr(&self.context.data().host);
+        // SAFETY: the store holds this `Arc` for as long as it lives, and it lives through the call that we are in.
+        let host = unsafe { &*host };
+        host.slot.lend(self.context, || callback(host.current));
+    }
+}
+
+/// A start function runs before the instance is ours; its own caller knows the memory.
+#[cold]
+fn memory_of_start_function(caller: &mut Caller<'_, Ctx>) -> Option<Memory> {
+    let memory = caller.get_export(rewrite::MEMORY).and_then(Extern::into_memory);
+    caller.data_mut().memory = memory;
+    memory
+}
+
+impl<'a> Access<&'a mut Store<Ctx>> {
+    /// Of a plug-in whose guest does not run.
+    pub fn idle(store: &'a mut Store<Ctx>) -> Self {
+        let memory = store.data().memory;
+        Self { context: store, memory }
+    }
+}
+
+/// What leads to the data of a store.
+pub(super) trait Holder: AsContextMut<Data = Ctx> {
+    fn ctx(&mut self) -> &mut Ctx;
+}
+
+impl Holder for &mut Caller<'static, Ctx> {
+    fn ctx(&mut self) -> &mut Ctx {
+        self.data_mut()
+    }
+}
+
+impl Holder for &mut Store<Ctx> {
+    fn ctx(&mut self) -> &mut Ctx {
+        self.data_mut()
+    }
+}
+
+impl<C: Holder> Guest for Access<C> {
+    fn parts(&mut self) -> (&mut [u8], &mut State) {
+        match self.memory {
+            Some(memory) => {
+                let (bytes, ctx) = memory.data_and_store_mut(&mut self.context);
+                (bytes, &mut ctx.state)
+            }
+            None => (&mut [], &mut self.context.ctx().state),
+        }
+    }
+
+    fn state(&mut self) -> &mut State {
+        &mut self.context.ctx().state
+    }
+
+    fn size(&mut self) -> u64 {
+        self.memory.map_or(0, |memory| memory.data_size(&self.context) as u64)
+    }
+
+    fn grow(&mut self, to: u64) -> bool {
+        let Some(memory) = self.memory else {
+            return false;
+        };
+        let missing = to.div_ceil(PAGE).saturating_sub(memory.size(&self.context));
+        missing == 0 || memory.grow(&mut self.context, missing).is_ok()
+    }
+
+    fn erase(&mut self, bytes: u64) {
+        let (memory, _) = self.parts();
+        // SAFETY: Extism memory is a wasm memory without data segments, mapped private and anonymous by wasmtime.
+        unsafe { memory::erase(memory, bytes) }
+    }
+
+    fn policy(&mut self) -> Arc<http::Policy> {
+        Arc::clone(&self.context.ctx().settings.policy)
+    }
+}

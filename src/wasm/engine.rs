@@ -1,0 +1,115 @@
+//! Engines: one for the whole process and each configuration that differs.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use once_cell::sync::Lazy;
+use parking_lot::Mutex;
+use wasmparser::WasmFeatures;
+use wasmtime::{Config, Engine, OptLevel, ProfilingStrategy};
+
+use super::limits::MEMORY_MAX;
+use crate::error::{Error, Result};
+
+/// What tells one engine from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct EngineKey {
+    /// Whether instructions are counted, for plug-ins with a fuel limit.
+    pub fuel: bool,
+}
+
+/// What the `EXTISM_*` environment variables ask for. Read once, at the first use of the library.
+#[derive(Debug, Default)]
+pub(crate) struct Environment {
+    /// `EXTISM_DEBUG`: native debug information, no optimisation, modules run as they came.
+    pub debug: bool,
+    /// `EXTISM_COREDUMP`: where a trap leaves a WebAssembly core dump.
+    pub coredump: Option<PathBuf>,
+    /// `EXTISM_MEMDUMP`: where a trap leaves the bytes of Extism memory.
+    pub memdump: Option<PathBuf>,
+    /// `EXTISM_ENABLE_WASI_OUTPUT`: WASI standard output and error are the host's.
+    pub wasi_output: bool,
+    profile: Option<String>,
+    no_signals: bool,
+}
+
+impl Environment {
+    /// Whether modules are run as they came: debuggers and core dumps want them so.
+    pub fn keeps_modules(&self) -> bool {
+        self.debug || self.coredump.is_some()
+    }
+
+    fn read() -> Self {
+        let text = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        Self {
+            debug: text("EXTISM_DEBUG").is_some(),
+            coredump: text("EXTISM_COREDUMP").map(PathBuf::from),
+            memdump: text("EXTISM_MEMDUMP").map(PathBuf::from),
+            wasi_output: text("EXTISM_ENABLE_WASI_OUTPUT").is_some(),
+            profile: text("EXTISM_PROFILE").map(|value| value.to_string_lossy().into_owned()),
+            no_signals: text("EXTISM_SIGNALS").is_some_and(|value| value == "0"),
+        }
+    }
+}
+
+/// The environment variables, as they were at the first use of the library.
+pub(crate) fn environment() -> &'static Environment {
+    static ENVIRONMENT: Lazy<Environment> = Lazy::new(Environment::read);
+    &ENVIRONMENT
+}
+
+/// The features of WebAssembly that plug-ins may use: the stable ones of wasmtime 48, and wide arithmetic.
+/// Modules are validated with exactly this set before anything is appended to them.
+pub(super) const FEATURES: WasmFeatures = WasmFeatures::WASM3.union(WasmFeatures::WIDE_ARITHMETIC);
+
+/// Known to this wasmtime, and refused.
+const REFUSED: WasmFeatures = WasmFeatures::CUSTOM_PAGE_SIZES
+    .union(WasmFeatures::LEGACY_EXCEPTIONS)
+    .union(WasmFeatures::SHARED_EVERYTHING_THREADS)
+    .union(WasmFeatures::STACK_SWITCHING);
+
+/// The engine of this configuration; made when it is first asked for, and kept.
+pub(super) fn engine(key: EngineKey) -> Result<Engine> {
+    static ENGINES: Lazy<Mutex<HashMap<EngineKey, Engine>>> = Lazy::new(Default::default);
+    let mut engines = ENGINES.lock();
+    if let Some(engine) = engines.get(&key) {
+        return Ok(engine.clone());
+    }
+    let engine = configure(key, environment())
+        .and_then(|config| Engine::new(&config).map_err(|error| Error::new(format!("{error:#}"))))
+        .map_err(|error| error.context("cannot start the WebAssembly engine"))?;
+    engines.insert(key, engine.clone());
+    Ok(engine)
+}
+
+fn configure(key: EngineKey, environment: &Environment) -> Result<Config> {
+    let mut config = Config::new();
+    config
+        .wasm_features(REFUSED, false)
+        .wasm_features(FEATURES, true)
+        .consume_fuel(key.fuel)
+        .epoch_interruption(true)
+        .memory_reservation(MEMORY_MAX)
+        // The whole range is reserved when a memory is made, so that its base never moves.
+        .memory_may_move(false)
+        .coredump_on_trap(environment.coredump.is_some())
+        .signals_based_traps(!environment.no_signals);
+    if environment.debug {
+        config.debug_info(true).cranelift_opt_level(OptLevel::None);
+    }
+    if let Some(profile) = &environment.profile {
+        config.profiler(profiler(profile)?);
+    }
+    Ok(config)
+}
+
+fn profiler(name: &str) -> Result<ProfilingStrategy> {
+    match name {
+        "perf" => Ok(ProfilingStrategy::PerfMap),
+        "jitdump" => Ok(ProfilingStrategy::JitDump),
+        "vtune" => Ok(ProfilingStrategy::VTune),
+        other => Err(Error::new(format!(
+            "EXTISM_PROFILE is `{other}`; it takes `perf`, `jitdump` or `vtune`"
+        ))),
+    }
+}

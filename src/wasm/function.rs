@@ -1,0 +1,202 @@
+//! Host functions that the user of the library offers, and the one point where guests call them.
+
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType};
+
+use super::ctx::{Access, Ctx};
+use crate::guest::Guest;
+
+/// The numeric types that host functions can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum NumberType {
+    I32 = 0,
+    I64 = 1,
+    F32 = 2,
+    F64 = 3,
+}
+
+impl NumberType {
+    fn wasm(self) -> ValType {
+        match self {
+            Self::I32 => ValType::I32,
+            Self::I64 => ValType::I64,
+            Self::F32 => ValType::F32,
+            Self::F64 => ValType::F64,
+        }
+    }
+}
+
+/// An argument or result of a host function: its type's number, and its bits in the low bytes.
+/// The C ABI's `ExtismVal` has this layout (pinned in `ffi`).
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Number {
+    pub kind: u32,
+    pub bits: u64,
+}
+
+/// What a host function does: called with the handle of the current plug-in, the arguments and the results (zero
+/// when it begins). It runs on the thread that made the call.
+pub(crate) type Callback = Box<dyn Fn(u64, &mut [Number], &mut [Number]) + Send + Sync>;
+
+/// A function that a host offers to plug-ins. What `callback` owns is dropped with the last user.
+pub(crate) struct UserFunction {
+    pub name: String,
+    pub params: Vec<NumberType>,
+    pub results: Vec<NumberType>,
+    pub callback: Callback,
+}
+
+/// A host function at its place: the namespace that guests import it from.
+pub(crate) struct Offer {
+    pub namespace: String,
+    pub function: std::sync::Arc<UserFunction>,
+}
+
+/// How many arguments or results stay on the stack; more than that go to the heap.
+const ON_STACK: usize = 8;
+
+/// Defines a host function for guests, in place of one of the same name that was defined before.
+pub(super) fn define(linker: &mut Linker<Ctx>, engine: &Engine, offer: &Offer) -> wasmtime::Result<()> {
+    let function = std::sync::Arc::clone(&offer.function);
+    let ty = FuncType::new(
+        engine,
+        function.params.iter().map(|ty| ty.wasm()),
+        function.results.iter().map(|ty| ty.wasm()),
+    );
+    let call = move |caller: Caller<'_, Ctx>, values: &mut [MaybeUninit<ValRaw>]| {
+        dispatch(&function, caller, values)
+    };
+    // SAFETY: `dispatch` reads as many arguments of the types as `ty` has, and writes as many results, both taken
+    // from the same `UserFunction` as `ty`; the types are numbers, so no value outlives a collector's root.
+    unsafe { linker.func_new_unchecked(&offer.namespace, &offer.function.name, ty, call)? };
+    Ok(())
+}
+
+/// The dispatch point: every call of a guest to a function of the user passes here.
+fn dispatch(
+    function: &UserFunction,
+    mut caller: Caller<'_, Ctx>,
+    values: &mut [MaybeUninit<ValRaw>],
+) -> wasmtime::Result<()> {
+    const ZERO: Number = Number { kind: 0, bits: 0 };
+    let count = function.params.len() + function.results.len();
+    let mut stack = [ZERO; ON_STACK];
+    let mut heap = Vec::new();
+    let numbers = if count <= ON_STACK {
+        &mut stack[..count]
+    } else {
+        heap.resize(count, ZERO);
+        &mut heap[..]
+    };
+    let (inputs, outputs) = numbers.split_at_mut(function.params.len());
+    for ((input, ty), value) in inputs.iter_mut().zip(&function.params).zip(values.iter()) {
+        // SAFETY: wasmtime initialises as many values as the function has parameters, which `params` was made of.
+        let value = unsafe { value.assume_init() };
+        *input = Number { kind: *ty as u32, bits: bits_of(value, *ty) };
+    }
+    for (output, ty) in outputs.iter_mut().zip(&function.results) {
+        output.kind = *ty as u32;
+    }
+
+    let mut access = Access::new(&mut caller);
+    access.begin_callback();
+    access.lend(|current| (function.callback)(current, inputs, outputs));
+
+    // A callback may have overwritten the types; the declared ones count.
+    for ((output, ty), value) in outputs.iter().zip(&function.results).zip(values) {
+        value.write(raw_of(output.bits, *ty));
+    }
+    Ok(())
+}
+
+fn bits_of(value: ValRaw, ty: NumberType) -> u64 {
+    match ty {
+        NumberType::I32 => u64::from(value.get_u32()),
+        NumberType::I64 => value.get_u64(),
+        NumberType::F32 => u64::from(value.get_f32()),
+        NumberType::F64 => value.get_f64(),
+    }
+}
+
+fn raw_of(bits: u64, ty: NumberType) -> ValRaw {
+    match ty {
+        NumberType::I32 => ValRaw::u32(bits as u32),
+        NumberType::I64 => ValRaw::u64(bits),
+        NumberType::F32 => ValRaw::f32(bits as u32),
+        NumberType::F64 => ValRaw::f64(bits),
+    }
+}
+
+/// Where a running callback of one plug-in can be reached, from any thread: the way into the guest's memory while
+/// it waits for the host.
+///
+/// The slot is `CLOSED` outside of callbacks, holds the pointer inside of one, and is `IN_USE` while a thread works
+/// through it. Closing waits for that thread; what it does there is short (no foreign code runs).
+pub(super) struct Slot {
+    current: AtomicPtr<Caller<'static, Ctx>>,
+}
+
+const CLOSED: *mut Caller<'static, Ctx> = ptr::null_mut();
+const IN_USE: *mut Caller<'static, Ctx> = ptr::without_provenance_mut(1);
+
+impl Slot {
+    /// A slot outside of any callback.
+    pub const fn new() -> Self {
+        Self { current: AtomicPtr::new(CLOSED) }
+    }
+
+    /// Runs a callback during which this `caller` can be reached.
+    pub fn lend(&self, caller: &mut Caller<'_, Ctx>, callback: impl FnOnce()) {
+        let pointer = ptr::from_mut(caller).cast::<Caller<'static, Ctx>>();
+        self.current.store(pointer, Ordering::Release);
+        callback();
+        while self
+            .current
+            .compare_exchange_weak(pointer, CLOSED, Ordering::Acquire, Ordering::Relaxed)
+            .is_err()
+        {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Works on the guest of the callback that runs; `None` if none does.
+    pub fn with<R>(&self, work: impl FnOnce(&mut dyn Guest) -> R) -> Option<R> {
+        let pointer = loop {
+            match self.current.load(Ordering::Relaxed) {
+                CLOSED => return None,
+                IN_USE => std::thread::yield_now(),
+                pointer => {
+                    let taken =
+                        self.current.compare_exchange(pointer, IN_USE, Ordering::Acquire, Ordering::Relaxed);
+                    if taken.is_ok() {
+                        break pointer;
+                    }
+                }
+            }
+        };
+        let put_back = PutBack { slot: self, pointer };
+        // SAFETY: the pointer came from a `&mut Caller` that `lend` holds and does not use until it has closed the
+        // slot, which it cannot while the slot is `IN_USE`; only one thread sets `IN_USE` at a time, so this is the
+        // only reference. The lifetimes were erased by the cast; the reference ends before the slot is put back.
+        let result = work(&mut Access::new(unsafe { &mut *pointer }));
+        drop(put_back);
+        Some(result)
+    }
+}
+
+/// Puts the pointer back, also when the work panics.
+struct PutBack<'a> {
+    slot: &'a Slot,
+    pointer: *mut Caller<'static, Ctx>,
+}
+
+impl Drop for PutBack<'_> {
+    fn drop(&mut self) {
+        self.slot.current.store(self.pointer, Ordering::Release);
+    }
+}

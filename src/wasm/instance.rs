@@ -1,0 +1,301 @@
+//! An instance of a program: the store, Extism memory, and calls into it.
+
+use std::sync::Arc;
+
+use wasmtime::{Global, Instance, Memory, MemoryType, Store, TypedFunc, UpdateDeadline, Val, WasmCoreDump};
+use wasmtime_wasi::p1::WasiP1Ctx;
+
+use super::ctx::{Access, Ctx, Host};
+use super::engine::environment;
+use super::limits::{Budget, Limits, MEMORY_MAX, PAGE};
+use super::link::{Directory, Link, Program};
+pub(crate) use super::outcome::Outcome;
+use super::{linked, outcome, rewrite, wasi};
+use crate::guest::{self, Fail};
+use crate::state::{Span, State};
+
+/// The export that runs in a fresh instance each time.
+const COMMAND: &str = "_start";
+
+/// A live instance of a program, with the state of the plug-in that it belongs to.
+pub(crate) struct Live {
+    program: Arc<Program>,
+    store: Store<Ctx>,
+    instance: Instance,
+    memory: Memory,
+    /// Where a rewritten module keeps the offset and length of the input.
+    input: Option<(Global, Global)>,
+    /// What the input globals hold.
+    input_shown: Span,
+    /// The exports that were called so far; the last one first.
+    functions: Vec<(String, Function)>,
+    /// A command ran in this instance: it serves no other call.
+    spent: bool,
+}
+
+/// An export that can be called.
+#[derive(Clone)]
+enum Function {
+    Plain(TypedFunc<(), ()>),
+    Code(TypedFunc<(), i32>),
+}
+
+/// An instance that could not be made, or whose start-up failed.
+pub(crate) struct NotStarted {
+    /// The state comes back for the next attempt.
+    pub state: Box<State>,
+    /// What the host is told.
+    pub outcome: Outcome,
+}
+
+impl Live {
+    /// Instantiates the program and, unless the call is of a command, runs what it brings for its start-up.
+    pub fn start(
+        program: &Arc<Program>,
+        state: Box<State>,
+        host: Arc<Host>,
+        command: bool,
+    ) -> Result<Self, NotStarted> {
+        if program.wasi.is_some() {
+            wasi::enter();
+        }
+        let wasi = match wasi_context(program.wasi.as_deref()) {
+            Ok(wasi) => wasi,
+            Err(error) => return Err(NotStarted { state, outcome: Outcome::failed(format!("{error:#}")) }),
+        };
+        let ctx = Ctx {
+            state,
+            host,
+            settings: Arc::clone(&program.settings),
+            limits: Limits::new(Budget::new(program.budget)),
+            memory: None,
+            wasi,
+            outer: None,
+        };
+        let mut store = prepare_store(&program.engine, ctx);
+        match Self::instantiate(program, &mut store, command) {
+            Ok((instance, memory)) => {
+                let global = |store: &mut Store<Ctx>, name| instance.get_global(store, name);
+                let input = program.main.has_own_memory.then(|| {
+                    Some((global(&mut store, rewrite::INPUT_OFFSET)?, global(&mut store, rewrite::INPUT_LENGTH)?))
+                });
+                let input = input.flatten();
+                let functions = Vec::new();
+                let program = Arc::clone(program);
+                let input_shown = Span::default();
+                Ok(Self { program, store, instance, memory, input, input_shown, functions, spent: false })
+            }
+            Err(error) => {
+                let denied = store.data().limits.budget().was_denied();
+                let outcome = outcome::classify(Err(error), &store.data().state, denied);
+                Err(NotStarted { state: forget_memory(store.into_data().state), outcome })
+            }
+        }
+    }
+
+    fn instantiate(
+        program: &Program,
+        store: &mut Store<Ctx>,
+        command: bool,
+    ) -> wasmtime::Result<(Instance, Memory)> {
+        if let Some(fuel) = program.fuel {
+            store.set_fuel(fuel)?;
+        }
+        store.data().state.interrupt.check()?;
+        if !program.main.has_own_memory {
+            store.data_mut().limits.expect_initial(1);
+            let memory = Memory::new(&mut *store, MemoryType::new64(1, Some(MEMORY_MAX / PAGE)))?;
+            store.data_mut().memory = Some(memory);
+        }
+        let instance = match &program.link {
+            Link::Single(pre) => {
+                store.data_mut().limits.expect_initial(program.main.initial_parts);
+                pre.instantiate(&mut *store)?
+            }
+            Link::Linked { linker, modules } => {
+                let linker = linked::instantiate(program, linker, modules, store)?;
+                store.data_mut().limits.expect_initial(program.main.initial_parts);
+                linker.instantiate(&mut *store, &program.main.module)?
+            }
+        };
+        if program.main.has_own_memory {
+            store.data_mut().memory = instance.get_memory(&mut *store, rewrite::MEMORY);
+        }
+        let Some(memory) = store.data().memory else {
+            return Err(wasmtime::Error::msg("the instance has no Extism memory"));
+        };
+        if !command {
+            start_up(store, instance)?;
+        }
+        Ok((instance, memory))
+    }
+
+    /// Whether a call of this export needs another instance than this one.
+    pub fn is_spent(&self, name: &str) -> bool {
+        self.spent || name == COMMAND
+    }
+
+    /// Whether a call of this export is a run of a command.
+    pub fn is_command(name: &str) -> bool {
+        name == COMMAND
+    }
+
+    /// Ends the instance; the state remains.
+    pub fn into_state(self) -> Box<State> {
+        forget_memory(self.store.into_data().state)
+    }
+
+    /// Frees all Extism memory.
+    pub fn reset(&mut self) {
+        guest::reset(&mut Access::idle(&mut self.store));
+    }
+
+    /// Runs an export that [`Program::export`] says is callable, with this input.
+    pub fn call(&mut self, name: &str, input: &[u8]) -> Outcome {
+        self.spent = name == COMMAND;
+        self.store.data().limits.budget().begin_call();
+        let result = self.run(name, input);
+        let ctx = self.store.data();
+        let denied = ctx.state.starved || ctx.limits.budget().was_denied();
+        let trapped = result.as_ref().err().is_some_and(|error| error.is::<wasmtime::Trap>());
+        if let Err(error) = &result {
+            self.dump(error, trapped);
+        }
+        outcome::classify(result, &self.store.data().state, denied)
+    }
+
+    fn run(&mut self, name: &str, input: &[u8]) -> wasmtime::Result<i32> {
+        if self.program.wasi.is_some() {
+            wasi::enter();
+        }
+        self.store.set_epoch_deadline(1);
+        // A cancel that came before the line above moved the epoch too early to be seen.
+        self.store.data().state.interrupt.check()?;
+        if let Some(fuel) = self.program.fuel {
+            self.store.set_fuel(fuel)?;
+        }
+        guest::set_input(&mut Access::idle(&mut self.store), input).map_err(wasmtime::Error::new)?;
+        self.show_input()?;
+        match self.function(name)? {
+            Function::Plain(function) => function.call(&mut self.store, ()).map(|()| 0),
+            Function::Code(function) => function.call(&mut self.store, ()),
+        }
+    }
+
+    /// Tells a rewritten module where its input is.
+    fn show_input(&mut self) -> wasmtime::Result<()> {
+        let span = self.store.data().state.input;
+        if let (Some((offset, length)), true) = (self.input, span != self.input_shown) {
+            offset.set(&mut self.store, Val::I64(span.offset.cast_signed()))?;
+            length.set(&mut self.store, Val::I64(span.length.cast_signed()))?;
+            self.input_shown = span;
+        }
+        Ok(())
+    }
+
+    fn function(&mut self, name: &str) -> wasmtime::Result<Function> {
+        if let Some((_, function)) = self.functions.iter().find(|(known, _)| known == name) {
+            return Ok(function.clone());
+        }
+        let function = self.instance.get_func(&mut self.store, name);
+        let function = function.ok_or_else(|| wasmtime::Error::msg(format!("Function not found: {name}")))?;
+        let function = if function.ty(&self.store).results().len() == 0 {
+            Function::Plain(function.typed(&self.store)?)
+        } else {
+            Function::Code(function.typed(&self.store)?)
+        };
+        self.functions.insert(0, (name.to_owned(), function.clone()));
+        Ok(function)
+    }
+
+    /// Where the output lies, and its length in bytes. Valid while the instance lives and its memory is not reset.
+    pub fn output(&mut self) -> (*const u8, u64) {
+        let span = self.store.data().state.output;
+        let bytes = self.memory.data(&self.store);
+        match crate::memory::range(span.offset, span.length, bytes.len()).and_then(|range| bytes.get(range)) {
+            Some(bytes) => (bytes.as_ptr(), span.length),
+            None => (bytes.as_ptr(), 0),
+        }
+    }
+
+    /// The state of the plug-in.
+    pub fn state(&mut self) -> &mut State {
+        &mut self.store.data_mut().state
+    }
+
+    /// Leaves the dumps that the environment asks for.
+    #[cold]
+    fn dump(&mut self, error: &wasmtime::Error, trapped: bool) {
+        let environment = environment();
+        if let (Some(path), Some(dump)) = (&environment.coredump, error.downcast_ref::<WasmCoreDump>()) {
+            report(path, std::fs::write(path, dump.serialize(&mut self.store, "plugin")));
+        }
+        if let (Some(path), true) = (&environment.memdump, trapped) {
+            report(path, std::fs::write(path, self.memory.data(&self.store)));
+        }
+    }
+}
+
+fn report(path: &std::path::Path, written: std::io::Result<()>) {
+    if let Err(error) = written {
+        log::warn!(target: "extism", "cannot write the dump {}: {error}", path.display());
+    }
+}
+
+/// A state outlives the memory that its blocks were in.
+fn forget_memory(mut state: Box<State>) -> Box<State> {
+    state.blocks.reset();
+    state.input = Span::default();
+    state.output = Span::default();
+    state
+}
+
+/// A store for a guest of this plug-in: its limits are in force, and it looks at its deadline whenever the epoch moves.
+pub(super) fn prepare_store(engine: &wasmtime::Engine, ctx: Ctx) -> Store<Ctx> {
+    let mut store = Store::new(engine, ctx);
+    store.limiter(|ctx| &mut ctx.limits);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|store| {
+        store.data().state.interrupt.check()?;
+        Ok(UpdateDeadline::Continue(1))
+    });
+    store
+}
+
+/// What WASI shows to the guests of a store, if WASI is on.
+pub(super) fn wasi_context(directories: Option<&[Directory]>) -> wasmtime::Result<Option<WasiP1Ctx>> {
+    let Some(directories) = directories else {
+        return Ok(None);
+    };
+    wasi::context(directories, environment().wasi_output)
+        .map(Some)
+        .map_err(|error| wasmtime::Error::new(Fail::Error(error)))
+}
+
+/// What a module brings for its start-up: `hs_init` (after `_initialize`), else `__wasm_call_ctors`, else
+/// `_initialize`.
+fn start_up(store: &mut Store<Ctx>, instance: Instance) -> wasmtime::Result<()> {
+    if instance.get_func(&mut *store, "hs_init").is_some() {
+        run_if_there(store, instance, "_initialize")?;
+        run_if_there(store, instance, "hs_init")?;
+    } else if !run_if_there(store, instance, "__wasm_call_ctors")? {
+        run_if_there(store, instance, "_initialize")?;
+    }
+    Ok(())
+}
+
+/// Runs an export with zeros for its arguments. False if there is none.
+fn run_if_there(store: &mut Store<Ctx>, instance: Instance, name: &str) -> wasmtime::Result<bool> {
+    let Some(function) = instance.get_func(&mut *store, name) else {
+        return Ok(false);
+    };
+    let ty = function.ty(&*store);
+    let arguments: Option<Vec<Val>> = ty.params().map(|ty| Val::default_for_ty(&ty)).collect();
+    let results: Option<Vec<Val>> = ty.results().map(|ty| Val::default_for_ty(&ty)).collect();
+    let (Some(arguments), Some(mut results)) = (arguments, results) else {
+        let error = format!("`{name}` has a type that it cannot be started with: {ty}");
+        return Err(wasmtime::Error::new(Fail::Error(error.into())));
+    };
+    function.call(&mut *store, &arguments, &mut results)?;
+    Ok(true)
+}

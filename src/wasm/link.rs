@@ -1,0 +1,306 @@
+//! From the bytes of modules to a program: compiled, type-checked against what is offered, ready to be instantiated.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use wasmtime::{Caller, Engine, ExternType, FuncType, InstancePre, Linker, Module, UnknownImportError, ValRaw, ValType};
+
+use super::ctx::{Access, Ctx, Settings};
+use super::engine::{self, EngineKey, environment};
+use super::function::{self, Offer};
+use super::limits::{Budget, MEMORY_MAX, TABLE_ELEMENT};
+use super::linked::{self, LinkedModule};
+use super::{rewrite, wasi};
+use crate::error::{Error, Result};
+use crate::guest::{self, Fail, TABLE, Type};
+
+/// The module that the guest functions are imported from.
+const ENV: &str = "extism:host/env";
+
+/// A module as it came from a manifest.
+pub(crate) struct SourceModule {
+    /// The name under which others import it; errors use it too.
+    pub name: String,
+    /// A binary module or WebAssembly text.
+    pub bytes: Vec<u8>,
+}
+
+/// A directory that WASI may reach.
+#[derive(Debug, Clone)]
+pub(crate) struct Directory {
+    pub host: PathBuf,
+    pub guest: String,
+    pub read_only: bool,
+}
+
+/// All that a program is made of.
+pub(crate) struct Request {
+    pub main: SourceModule,
+    pub linked: Vec<SourceModule>,
+    pub offers: Vec<Offer>,
+    pub settings: Settings,
+    /// `Some` if WASI is on, with the directories that may be reached.
+    pub wasi: Option<Vec<Directory>>,
+    pub fuel: Option<u64>,
+    pub max_pages: Option<u64>,
+}
+
+/// What a name stands for among the exports of a program's main module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Export<'a> {
+    /// A function that can be called: `() -> ()` or `() -> i32`.
+    Callable,
+    /// Something else, with its description.
+    Other(&'a str),
+    /// Nothing.
+    Missing,
+}
+
+/// A compiled program: what all plug-ins of one compiled plug-in share.
+pub(crate) struct Program {
+    pub(super) engine: Engine,
+    pub(super) main: Part,
+    pub(super) link: Link,
+    pub(super) settings: Arc<Settings>,
+    pub(super) wasi: Option<Vec<Directory>>,
+    pub(super) fuel: Option<u64>,
+    /// Bytes that the memories of one plug-in may grow by.
+    pub(super) budget: u64,
+    /// Name to `None` (callable) or a description of what else it is.
+    exports: HashMap<String, Option<String>>,
+}
+
+/// One compiled module.
+pub(super) struct Part {
+    pub module: Module,
+    /// Whether Extism memory is defined inside of it.
+    pub has_own_memory: bool,
+    /// How many memories and tables come into being with a size when it is instantiated.
+    pub initial_parts: usize,
+}
+
+/// How instances of the main module come by their imports.
+pub(super) enum Link {
+    /// One module: everything is host functions, resolved once.
+    Single(InstancePre<Ctx>),
+    /// Linked modules: what they export belongs to a store, so it is resolved for each.
+    Linked { linker: Linker<Ctx>, modules: Vec<LinkedModule> },
+}
+
+impl Program {
+    /// Compiles and type-checks; runs no guest code.
+    pub fn new(request: Request) -> Result<Self> {
+        let engine = engine::engine(EngineKey { fuel: request.fuel.is_some() })?;
+        let mut initial = 0u64;
+        let append = request.linked.is_empty() && !environment().keeps_modules();
+        let main = compile(&engine, &request.main, append, &mut initial)?;
+        let mut parts = Vec::with_capacity(request.linked.len());
+        for source in &request.linked {
+            parts.push((source.name.clone(), compile(&engine, source, false, &mut initial)?));
+        }
+        let budget = Budget::bytes(request.max_pages, initial).ok_or_else(|| over_limit(request.max_pages, initial))?;
+
+        let linker = host_linker(&engine, &request.offers, request.wasi.is_some())?;
+        let link = if parts.is_empty() {
+            Link::Single(resolve(&linker, &main.module, &request.main.name)?)
+        } else {
+            let modules = linked::in_order(parts, &request.main.name, &main.module)?;
+            linked::check(&linker, &modules, &request.main.name, &main.module)?;
+            Link::Linked { linker, modules }
+        };
+        Ok(Self {
+            exports: describe_exports(&main),
+            engine,
+            main,
+            link,
+            settings: Arc::new(request.settings),
+            wasi: request.wasi,
+            fuel: request.fuel,
+            budget,
+        })
+    }
+
+    /// What this name stands for.
+    pub fn export(&self, name: &str) -> Export<'_> {
+        match self.exports.get(name) {
+            None => Export::Missing,
+            Some(None) => Export::Callable,
+            Some(Some(other)) => Export::Other(other),
+        }
+    }
+
+    /// Makes the guests of this program's engine look at their deadlines and cancel flags.
+    pub fn ticker(&self) -> impl Fn() + Send + Sync + 'static {
+        let engine = self.engine.clone();
+        move || engine.increment_epoch()
+    }
+}
+
+fn over_limit(max_pages: Option<u64>, initial: u64) -> Error {
+    match max_pages {
+        Some(pages) => Error::new(format!(
+            "the memories and tables of the modules begin with {initial} bytes, more than `memory.max_pages` = \
+             {pages} allows ({} bytes); raise it",
+            pages.saturating_mul(super::limits::PAGE)
+        )),
+        None => Error::new(format!(
+            "the memories and tables of the modules begin with {initial} bytes, more than a plug-in may have (8 GiB)"
+        )),
+    }
+}
+
+/// One line for the host: the whole chain of causes.
+pub(super) fn describe(error: &wasmtime::Error) -> Error {
+    Error::new(format!("{error:#}"))
+}
+
+fn compile(engine: &Engine, source: &SourceModule, append: bool, initial: &mut u64) -> Result<Part> {
+    compile_bytes(engine, &source.bytes, append, initial)
+        .map_err(|error| error.context(format_args!("module `{}`", source.name)))
+}
+
+fn compile_bytes(engine: &Engine, bytes: &[u8], append: bool, initial: &mut u64) -> Result<Part> {
+    let wasm = wat::parse_bytes(bytes).map_err(|error| Error::new(error.to_string()))?;
+    let prepared = rewrite::prepare(&wasm, engine::FEATURES, append)?;
+    if prepared.largest_memory > MEMORY_MAX {
+        return Err(Error::new(format!(
+            "a memory begins with {} bytes; no memory may pass 4 GiB",
+            prepared.largest_memory
+        )));
+    }
+    let tables = prepared.initial_table_elements.saturating_mul(TABLE_ELEMENT);
+    *initial = initial.saturating_add(prepared.initial_memory).saturating_add(tables);
+    let module = Module::from_binary(engine, &prepared.bytes).map_err(|error| describe(&error))?;
+    Ok(Part {
+        module,
+        has_own_memory: prepared.has_own_memory,
+        initial_parts: prepared.initial_parts + usize::from(prepared.has_own_memory),
+    })
+}
+
+/// A linker with everything that the host offers, the later definition before the earlier one:
+/// the guest functions, WASI, the functions of the user.
+fn host_linker(engine: &Engine, offers: &[Offer], with_wasi: bool) -> Result<Linker<Ctx>> {
+    let mut linker = Linker::new(engine);
+    linker.allow_shadowing(true);
+    for entry in TABLE {
+        define_guest_function(&mut linker, engine, entry).map_err(|error| describe(&error))?;
+    }
+    if with_wasi {
+        wasi::add_to_linker(&mut linker, Ctx::wasi, Ctx::interrupt).map_err(|error| describe(&error))?;
+    }
+    for offer in offers {
+        function::define(&mut linker, engine, offer).map_err(|error| describe(&error))?;
+    }
+    Ok(linker)
+}
+
+fn wasm_type(ty: Type) -> ValType {
+    match ty {
+        Type::I32 => ValType::I32,
+        Type::I64 => ValType::I64,
+    }
+}
+
+fn define_guest_function(
+    linker: &mut Linker<Ctx>,
+    engine: &Engine,
+    entry: &'static guest::Entry,
+) -> wasmtime::Result<()> {
+    let params = entry.params.iter().copied().map(wasm_type);
+    let ty = FuncType::new(engine, params, entry.result.map(wasm_type));
+    let call = move |mut caller: Caller<'_, Ctx>, values: &mut [std::mem::MaybeUninit<ValRaw>]| {
+        let mut args = [0u64; 2];
+        for ((arg, ty), value) in args.iter_mut().zip(entry.params).zip(values.iter()) {
+            // SAFETY: wasmtime initialises as many values as the type has parameters, which `params` lists.
+            let value = unsafe { value.assume_init() };
+            *arg = match ty {
+                Type::I32 => u64::from(value.get_u32()),
+                Type::I64 => value.get_u64(),
+            };
+        }
+        let result = (entry.run)(&mut Access::new(&mut caller), args).map_err(raise)?;
+        if let (Some(ty), Some(slot)) = (entry.result, values.first_mut()) {
+            slot.write(match ty {
+                Type::I32 => ValRaw::u32(result as u32),
+                Type::I64 => ValRaw::u64(result),
+            });
+        }
+        Ok(())
+    };
+    // SAFETY: the closure reads the parameters and writes the result of exactly the type it is defined with; both
+    // come from the same table entry, and all are numbers.
+    unsafe { linker.func_new_unchecked(ENV, entry.name, ty, call)? };
+    Ok(())
+}
+
+#[cold]
+fn raise(fail: Fail) -> wasmtime::Error {
+    match fail {
+        Fail::OutOfBounds => wasmtime::Error::from(wasmtime::Trap::MemoryOutOfBounds),
+        fail => wasmtime::Error::new(fail),
+    }
+}
+
+/// Resolves the imports of a module, or says which one cannot be had and how to offer it.
+pub(super) fn resolve(linker: &Linker<Ctx>, module: &Module, module_name: &str) -> Result<InstancePre<Ctx>> {
+    linker.instantiate_pre(module).map_err(|error| match error.downcast_ref::<UnknownImportError>() {
+        Some(unknown) => missing_import(module_name, unknown.module(), unknown.name(), &unknown.ty()),
+        None => describe(&error).context(format_args!("module `{module_name}`")),
+    })
+}
+
+fn missing_import(module_name: &str, namespace: &str, name: &str, ty: &ExternType) -> Error {
+    let hint = match (namespace, ty) {
+        ("wasi_snapshot_preview1", _) => "create the plug-in with WASI (`with_wasi`)",
+        (ENV, ExternType::Func(_)) => "no such function of the guest ABI exists; build the plug-in with another PDK",
+        (ENV, _) => "only functions can be imported from here",
+        (_, ExternType::Func(_)) => "offer it as a host function, or link a module of this name",
+        _ => "link a module of this name",
+    };
+    Error::new(format!(
+        "unknown import: `{namespace}::{name}` has not been defined; module `{module_name}` wants it as {}: {hint}",
+        type_name(ty)
+    ))
+}
+
+/// A type in the words of the text format.
+pub(super) fn type_name(ty: &ExternType) -> String {
+    let list = |types: &mut dyn Iterator<Item = ValType>| {
+        types.map(|ty| ty.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    match ty {
+        ExternType::Func(ty) => {
+            format!("a function ({}) -> ({})", list(&mut ty.params()), list(&mut ty.results()))
+        }
+        ExternType::Global(ty) => format!("a global of type {}", ty.content()),
+        ExternType::Table(_) => "a table".to_owned(),
+        ExternType::Memory(_) => "a memory".to_owned(),
+        ExternType::Tag(_) => "an exception tag".to_owned(),
+    }
+}
+
+fn describe_exports(main: &Part) -> HashMap<String, Option<String>> {
+    let mut exports = HashMap::new();
+    for export in main.module.exports() {
+        if main.has_own_memory && rewrite::is_reserved(export.name()) {
+            continue;
+        }
+        let ty = export.ty();
+        let callable = match &ty {
+            ExternType::Func(ty) => {
+                let mut results = ty.results();
+                ty.params().len() == 0
+                    && match (results.next(), results.next()) {
+                        (None, _) => true,
+                        (Some(result), None) => result.matches(&ValType::I32),
+                        _ => false,
+                    }
+            }
+            _ => false,
+        };
+        exports.insert(export.name().to_owned(), (!callable).then(|| type_name(&ty)));
+    }
+    exports
+}

@@ -1,0 +1,218 @@
+//! Several modules that work as one plug-in: a module imports what another, linked under its name, exports.
+//!
+//! A *reactor* is instantiated once for each plug-in, gets its `_initialize` and keeps its state. A *command* (a
+//! module that exports `_start`) is instantiated anew for every call into it. A store frees no instance before the
+//! store itself goes, so a command gets a store of its own for the call; its guest functions work on the Extism
+//! memory of its caller, and functions of other modules are reached through the caller's store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use wasmtime::{Caller, ExternType, Func, ImportType, InstancePre, Linker, Module, Store, Val};
+
+use super::ctx::{Ctx, Outer};
+use super::instance::{prepare_store, wasi_context};
+use super::limits::Limits;
+use super::link::{Directory, Part, Program, describe, resolve, type_name};
+use crate::error::{Error, Result};
+use crate::state::State;
+
+/// A module that others import under `name`.
+pub(super) struct LinkedModule {
+    pub name: String,
+    pub part: Part,
+    is_command: bool,
+}
+
+/// The modules in an order in which each comes after those that it imports. Modules that the main module does not
+/// reach are kept: their initialisers run, as in libextism 1.41.
+pub(super) fn in_order(parts: Vec<(String, Part)>, main_name: &str, main: &Module) -> Result<Vec<LinkedModule>> {
+    let mut waiting = BTreeMap::new();
+    for (name, part) in parts {
+        let is_command = part.module.get_export("_start").is_some();
+        if let Some(double) = waiting.insert(name.clone(), LinkedModule { name, part, is_command }) {
+            return Err(Error::new(format!("two linked modules have the name `{}`", double.name)));
+        }
+    }
+    if waiting.contains_key(main_name) && main.imports().any(|import| import.module() == main_name) {
+        return Err(Error::new(format!("module `{main_name}` imports itself")));
+    }
+    let mut ordered = Vec::with_capacity(waiting.len());
+    while !waiting.is_empty() {
+        let ready = waiting.iter().find(|(_, module)| {
+            module.part.module.imports().all(|import| !waiting.contains_key(import.module()))
+        });
+        let Some(name) = ready.map(|(name, _)| name.clone()) else {
+            let names: BTreeSet<_> = waiting.keys().map(String::as_str).collect();
+            let names = names.into_iter().collect::<Vec<_>>().join("`, `");
+            return Err(Error::new(format!("linked modules import each other in a circle: `{names}`")));
+        };
+        ordered.extend(waiting.remove(&name));
+    }
+    Ok(ordered)
+}
+
+/// Type-checks the imports of all modules.
+pub(super) fn check(linker: &Linker<Ctx>, modules: &[LinkedModule], main_name: &str, main: &Module) -> Result<()> {
+    for module in modules {
+        check_module(linker, modules, &module.name, &module.part.module, module.is_command)?;
+    }
+    check_module(linker, modules, main_name, main, false)
+}
+
+fn check_module(
+    linker: &Linker<Ctx>,
+    modules: &[LinkedModule],
+    name: &str,
+    module: &Module,
+    is_command: bool,
+) -> Result<()> {
+    // Functions of linked modules are stood in for by functions of the same type. What is no function exists only
+    // in a store: its kind is checked here, its exact type at the first call.
+    let mut stand_ins = linker.clone();
+    let mut exact = true;
+    for import in module.imports() {
+        let Some(offered) = offered(modules, &import) else {
+            continue;
+        };
+        match offered {
+            ExternType::Func(ty) => {
+                let defined = stand_ins.func_new(import.module(), import.name(), ty, |_, _, _| Ok(()));
+                defined.map_err(|error| describe(&error))?;
+            }
+            _ if is_command => return Err(command_imports(name, &import)),
+            _ => exact = false,
+        }
+    }
+    match resolve(&stand_ins, module, name) {
+        Err(error) if exact => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What a linked module offers for this import. A command offers functions alone: its other exports die with each
+/// call.
+fn offered(modules: &[LinkedModule], import: &ImportType<'_>) -> Option<ExternType> {
+    let module = modules.iter().find(|module| module.name == import.module())?;
+    let ty = module.part.module.get_export(import.name())?;
+    (!module.is_command || matches!(ty, ExternType::Func(_))).then_some(ty)
+}
+
+fn command_imports(name: &str, import: &ImportType<'_>) -> Error {
+    Error::new(format!(
+        "module `{name}` is a command (it exports `_start`) and imports `{}`::`{}`, which is {}; a command can import \
+         only functions from other modules",
+        import.module(),
+        import.name(),
+        type_name(&import.ty())
+    ))
+}
+
+/// What a command needs for a run of its own.
+struct Command {
+    pre: InstancePre<Ctx>,
+    wasi: Option<Vec<Directory>>,
+    initial_parts: usize,
+}
+
+/// Instantiates the linked modules in this store and defines their exports. Runs their start functions and
+/// `_initialize`.
+pub(super) fn instantiate(
+    program: &Program,
+    linker: &Linker<Ctx>,
+    modules: &[LinkedModule],
+    store: &mut Store<Ctx>,
+) -> wasmtime::Result<Linker<Ctx>> {
+    let mut here = linker.clone();
+    // The same names for commands, which live in stores of their own: all of it host functions.
+    let mut for_commands = linker.clone();
+    for module in modules {
+        let functions = module.part.module.exports().filter_map(|export| match export.ty() {
+            ExternType::Func(ty) => Some((export.name(), ty)),
+            _ => None,
+        });
+        if module.is_command {
+            let command = Arc::new(Command {
+                pre: for_commands.instantiate_pre(&module.part.module)?,
+                wasi: program.wasi.clone(),
+                initial_parts: module.part.initial_parts,
+            });
+            for (export, ty) in functions {
+                for linker in [&mut here, &mut for_commands] {
+                    let (command, name) = (Arc::clone(&command), export.to_owned());
+                    linker.func_new(&module.name, export, ty.clone(), move |caller, params, results| {
+                        command.run(&name, caller, params, results)
+                    })?;
+                }
+            }
+        } else {
+            store.data_mut().limits.expect_initial(module.part.initial_parts);
+            let instance = here.instantiate(&mut *store, &module.part.module)?;
+            if let Some(initialize) = instance.get_func(&mut *store, "_initialize") {
+                initialize.typed::<(), ()>(&mut *store)?.call(&mut *store, ())?;
+            }
+            here.instance(&mut *store, &module.name, instance)?;
+            for (export, ty) in functions {
+                if let Some(function) = instance.get_func(&mut *store, export) {
+                    for_commands.func_new(&module.name, export, ty, move |mut caller, params, results| {
+                        call_outside(&mut caller, function, params, results)
+                    })?;
+                }
+            }
+        }
+    }
+    Ok(here)
+}
+
+impl Command {
+    fn run(&self, export: &str, mut caller: Caller<'_, Ctx>, params: &[Val], results: &mut [Val]) -> wasmtime::Result<()> {
+        let outer = Outer::of(&mut caller);
+        let ctx = caller.data();
+        let state = State::detached(&ctx.state);
+        let inner = Ctx {
+            state: Box::new(state),
+            host: Arc::clone(&ctx.host),
+            settings: Arc::clone(&ctx.settings),
+            limits: Limits::new(Arc::clone(ctx.limits.budget())),
+            memory: None,
+            wasi: wasi_context(self.wasi.as_deref())?,
+            outer: Some(outer),
+        };
+        let mut store = prepare_store(caller.engine(), inner);
+        let fuel = caller.get_fuel().ok();
+        if let Some(fuel) = fuel {
+            store.set_fuel(fuel)?;
+        }
+        store.data_mut().limits.expect_initial(self.initial_parts);
+        let result = self.pre.instantiate(&mut store).and_then(|instance| {
+            let function = instance.get_func(&mut store, export);
+            let function = function.ok_or_else(|| wasmtime::Error::msg("a command lost an export"))?;
+            function.call(&mut store, params, results)
+        });
+        if fuel.is_some() {
+            caller.set_fuel(store.get_fuel()?)?;
+        }
+        result
+    }
+}
+
+/// A call out of a command into a module that lives in the store of the command's caller.
+fn call_outside(
+    caller: &mut Caller<'_, Ctx>,
+    function: Func,
+    params: &[Val],
+    results: &mut [Val],
+) -> wasmtime::Result<()> {
+    let fuel = caller.get_fuel().ok();
+    let Some(outer) = caller.data().outer else {
+        return Err(wasmtime::Error::msg("a command runs without a caller"));
+    };
+    outer.with(|outer| {
+        if let Some(fuel) = fuel {
+            outer.set_fuel(fuel)?;
+        }
+        let result = function.call(&mut *outer, params, results);
+        let left = outer.get_fuel().ok();
+        result.map(|()| left)
+    }).and_then(|left| left.map_or(Ok(()), |left| caller.set_fuel(left)))
+}

@@ -1,0 +1,297 @@
+//! Gives a module the Extism memory and the input globals.
+//!
+//! A module is validated as it came, and only then rewritten: an index one past the end must be
+//! refused, not become valid by what is appended here and reach the input of the call.
+//!
+//! ```text
+//!  memories  0 .. m-1    the module's own (imported, then defined)
+//!            m           Extism memory: 64-bit, 1 to 65,536 pages, exported as MEMORY
+//!  globals   0 .. g-1    the module's own
+//!            g           offset of the input, exported as INPUT_OFFSET
+//!            g+1         length of the input, exported as INPUT_LENGTH
+//! ```
+//!
+//! Everything goes to the end of its index space, so no index in the module shifts and all sections
+//! but three are copied byte for byte. Names, branch hints and DWARF stay right: their offsets count
+//! from the beginning of a function or of the code section.
+
+use std::borrow::Cow;
+
+use wasm_encoder::{ConstExpr, Encode, ExportKind, GlobalType, MemoryType, Module, RawSection, Section, ValType};
+use wasmparser::{BinaryReader, BinaryReaderError, Parser, Payload, Validator, WasmFeatures};
+
+use crate::error::{Error, Result};
+
+/// What the names of all exports begin with that are appended here.
+const PREFIX: &str = "extism:";
+/// Name under which a rewritten module exports the Extism memory.
+pub const MEMORY: &str = "extism:memory";
+/// Name under which a rewritten module exports the global that holds the offset of the input.
+pub const INPUT_OFFSET: &str = "extism:input_offset";
+/// Name under which a rewritten module exports the global that holds the length of the input.
+pub const INPUT_LENGTH: &str = "extism:input_length";
+
+/// 4 GiB, which is also what the engine reserves for a memory.
+const MAX_PAGES: u64 = 65_536;
+
+/// A page has 64 KiB, unless its memory says otherwise.
+const PAGE_LOG2: u32 = 16;
+
+/// The contents of a section without entries.
+const EMPTY: &[u8] = &[0];
+
+/// More bytes than all that is appended, and the longer counts and sizes of sections.
+const MAX_GROWTH: usize = 256;
+
+/// A module that is ready to be compiled.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    /// The module: as it came, or with the Extism memory appended.
+    pub bytes: Cow<'a, [u8]>,
+    /// Whether the module defines and exports the Extism memory. Then no export of its own has a
+    /// name for which [`is_reserved`] is true.
+    pub has_own_memory: bool,
+    /// Bytes with which the memories that the module itself defines begin; without the Extism memory.
+    /// Like all sums here `u64::MAX` where it does not fit.
+    pub initial_memory: u64,
+    /// Bytes with which the largest of these memories begins.
+    pub largest_memory: u64,
+    /// Elements with which the tables that the module defines begin.
+    pub initial_table_elements: u64,
+    /// How many of these memories and tables begin with a size other than 0.
+    pub initial_parts: usize,
+}
+
+/// Whether the name of an export belongs to this library. Such exports of a module whose
+/// [`Prepared::has_own_memory`] is set are hidden from its users.
+pub fn is_reserved(name: &str) -> bool {
+    name.starts_with(PREFIX)
+}
+
+/// Validates a module and, if `append` is set, gives it the Extism memory.
+///
+/// `wasm` is a binary module; `features` must be exactly those of the engine that will compile it. A
+/// module that exports a reserved name, or that would pass a limit of the format by what is
+/// appended, is valid and comes back as it was.
+///
+/// # Errors
+///
+/// Not a core module, or not a valid one: the message says what is wrong at which offset.
+pub fn prepare(wasm: &[u8], features: WasmFeatures, append: bool) -> Result<Prepared<'_>> {
+    check_header(wasm)?;
+    let types = Validator::new_with_features(features).validate_all(wasm).map_err(|error| invalid(&error))?;
+    let types = types.as_ref();
+    let layout = Layout::read(wasm).map_err(|error| invalid(&error))?;
+
+    let mut appended = None;
+    if append && !layout.uses_reserved_name {
+        appended =
+            rewrite(&layout, types.memory_count(), types.global_count()).filter(|bytes| within_limits(bytes, features));
+    }
+    Ok(Prepared {
+        has_own_memory: appended.is_some(),
+        bytes: appended.map_or(Cow::Borrowed(wasm), Cow::Owned),
+        initial_memory: layout.initial_memory,
+        largest_memory: layout.largest_memory,
+        initial_table_elements: layout.initial_table_elements,
+        initial_parts: layout.initial_parts,
+    })
+}
+
+/// Refuses what is no core module with a message of its own.
+fn check_header(wasm: &[u8]) -> Result<()> {
+    if !wasm.starts_with(b"\0asm") {
+        return Err(Error::new("not a WebAssembly module: the bytes do not begin with \\0asm"));
+    }
+    // Bytes 6 and 7 are the layer: 0 is a core module, 1 a component.
+    if wasm.get(6..8) == Some(&[1, 0]) {
+        return Err(Error::new(
+            "this is a WebAssembly component; plug-ins are core modules (build for wasm32-unknown-unknown \
+             or wasm32-wasip1)",
+        ));
+    }
+    Ok(())
+}
+
+fn invalid(error: &BinaryReaderError) -> Error {
+    Error::new(format!("invalid WebAssembly module: {error}"))
+}
+
+/// The sections of a module, and what one pass over them tells.
+#[derive(Default)]
+struct Layout<'a> {
+    /// Bytes of the whole module.
+    size: usize,
+    sections: Vec<RawSection<'a>>,
+    uses_reserved_name: bool,
+    initial_memory: u64,
+    largest_memory: u64,
+    initial_table_elements: u64,
+    initial_parts: usize,
+}
+
+impl<'a> Layout<'a> {
+    fn read(wasm: &'a [u8]) -> Result<Self, BinaryReaderError> {
+        let mut layout = Layout { size: wasm.len(), ..Layout::default() };
+        for payload in Parser::new(0).parse_all(wasm) {
+            let payload = payload?;
+            layout.take_in(&payload)?;
+            if let Some((id, range)) = payload.as_section() {
+                // The parser has just read this very range.
+                let data = wasm.get(range).unwrap_or_default();
+                layout.sections.push(RawSection { id, data });
+            }
+        }
+        Ok(layout)
+    }
+
+    fn take_in(&mut self, payload: &Payload<'_>) -> Result<(), BinaryReaderError> {
+        match payload {
+            Payload::MemorySection(memories) => {
+                for memory in memories.clone() {
+                    let memory = memory?;
+                    let page = 1u64.checked_shl(memory.page_size_log2.unwrap_or(PAGE_LOG2));
+                    let bytes = memory.initial.saturating_mul(page.unwrap_or(u64::MAX));
+                    self.initial_memory = self.initial_memory.saturating_add(bytes);
+                    self.largest_memory = self.largest_memory.max(bytes);
+                    self.initial_parts += usize::from(bytes > 0);
+                }
+            }
+            Payload::TableSection(tables) => {
+                for table in tables.clone() {
+                    let elements = table?.ty.initial;
+                    self.initial_table_elements = self.initial_table_elements.saturating_add(elements);
+                    self.initial_parts += usize::from(elements > 0);
+                }
+            }
+            Payload::ExportSection(exports) => {
+                for export in exports.clone() {
+                    self.uses_reserved_name |= is_reserved(export?.name);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The module with everything appended. `None` if it is too large for that.
+fn rewrite(layout: &Layout<'_>, memories: u32, globals: u32) -> Option<Vec<u8>> {
+    let additions = additions(memories, globals)?;
+    let mut pending = additions.iter().peekable();
+    let mut module = Vec::with_capacity(layout.size.checked_add(MAX_GROWTH)?);
+    module.extend_from_slice(&Module::HEADER);
+    for section in &layout.sections {
+        // Custom sections may stand anywhere and decide nothing.
+        let Some(place) = place(section.id) else {
+            section.append_to(&mut module);
+            continue;
+        };
+        while let Some(missing) = pending.next_if(|addition| addition.place() < Some(place)) {
+            missing.append_to(&mut module, EMPTY)?;
+        }
+        match pending.next_if(|addition| addition.section == section.id) {
+            Some(addition) => addition.append_to(&mut module, section.data)?,
+            None => section.append_to(&mut module),
+        }
+    }
+    for missing in pending {
+        missing.append_to(&mut module, EMPTY)?;
+    }
+    Some(module)
+}
+
+/// Where the known sections stand in a module; their order is not that of their numbers.
+fn place(section: u8) -> Option<usize> {
+    use wasm_encoder::SectionId as Id;
+    [
+        Id::Type,
+        Id::Import,
+        Id::Function,
+        Id::Table,
+        Id::Memory,
+        Id::Tag,
+        Id::Global,
+        Id::Export,
+        Id::Start,
+        Id::Element,
+        Id::DataCount,
+        Id::Code,
+        Id::Data,
+    ]
+    .iter()
+    .position(|id| u8::from(*id) == section)
+}
+
+/// Entries that go to the end of one section.
+struct Addition {
+    section: u8,
+    count: u32,
+    entries: Vec<u8>,
+}
+
+impl Addition {
+    fn place(&self) -> Option<usize> {
+        place(self.section)
+    }
+
+    /// Writes a section with the entries of `contents` (a count, then as many entries) and these.
+    fn append_to(&self, module: &mut Vec<u8>, contents: &[u8]) -> Option<()> {
+        let mut reader = BinaryReader::new(contents, 0);
+        let count = reader.read_var_u32().ok()?.checked_add(self.count)?;
+        let entries = contents.get(reader.current_position()..)?;
+
+        let mut extended = Vec::with_capacity(contents.len().checked_add(MAX_GROWTH)?);
+        count.encode(&mut extended);
+        extended.extend_from_slice(entries);
+        extended.extend_from_slice(&self.entries);
+        // The size of a section is written in 32 bits.
+        u32::try_from(extended.len()).ok()?;
+        RawSection { id: self.section, data: &extended }.append_to(module);
+        Some(())
+    }
+}
+
+/// What is appended, in the order of the sections, to a module with so many memories and globals.
+fn additions(memories: u32, globals: u32) -> Option<[Addition; 3]> {
+    let mut memory = Vec::new();
+    MemoryType { minimum: 1, maximum: Some(MAX_PAGES), memory64: true, shared: false, page_size_log2: None }
+        .encode(&mut memory);
+
+    let mut input = Vec::new();
+    for _ in [INPUT_OFFSET, INPUT_LENGTH] {
+        GlobalType { val_type: ValType::I64, mutable: true, shared: false }.encode(&mut input);
+        ConstExpr::i64_const(0).encode(&mut input);
+    }
+
+    let mut exports = Vec::new();
+    for (name, kind, index) in [
+        (MEMORY, ExportKind::Memory, memories),
+        (INPUT_OFFSET, ExportKind::Global, globals),
+        (INPUT_LENGTH, ExportKind::Global, globals.checked_add(1)?),
+    ] {
+        name.encode(&mut exports);
+        kind.encode(&mut exports);
+        index.encode(&mut exports);
+    }
+
+    use wasm_encoder::SectionId as Id;
+    Some([
+        Addition { section: Id::Memory.into(), count: 1, entries: memory },
+        Addition { section: Id::Global.into(), count: 2, entries: input },
+        Addition { section: Id::Export.into(), count: 3, entries: exports },
+    ])
+}
+
+/// Whether a rewritten module still validates, apart from its functions: they were validated
+/// already, and nothing appended can make one invalid. This finds every limit that counts memories,
+/// globals, exports or the size of types, and features without which the Extism memory cannot be.
+fn within_limits(wasm: &[u8], features: WasmFeatures) -> bool {
+    let mut validator = Validator::new_with_features(features);
+    Parser::new(0)
+        .parse_all(wasm)
+        .all(|payload| payload.and_then(|payload| validator.payload(&payload).map(drop)).is_ok())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,309 @@
+//! The watchdog: one thread that ends calls whose time is up.
+//!
+//! ```text
+//!  plug-in                                   list of the watchdog
+//! +-----------------+                       +---------------------------+
+//! | Timer           |--Arc--> Watched <-Arc-| Slot                      |     next_wake: when the thread
+//! |   listed        |         | interrupt   |   fired: call, when again |     looks at the list again
+//! +-----------------+         | action      +---------------------------+
+//!                                  |
+//!                             Arc<Interrupt>: call number, deadline, cancelled
+//! ```
+//!
+//! The deadline lies in the [`Interrupt`] and nowhere else: a timer is armed exactly while the interrupt's call
+//! runs and must end, so ending a call disarms it, by a plain store. The thread never holds a plug-in, only what
+//! stands above; no finaliser can run on it.
+//!
+//! **Arming** costs no lock and no system call as long as the thread wakes up early enough anyway. Neither side may
+//! miss the other:
+//!
+//! ```text
+//!  calling thread                      watchdog, under the lock
+//!  1. store the call (and deadline)    1. next_wake = NEVER
+//!  2. load next_wake                   2. look at the calls, note the nearest deadline
+//!     earlier than that? then          3. next_wake = the nearest deadline
+//!     take the lock and notify         4. sleep until then
+//! ```
+//!
+//! All of these are sequentially consistent. A calling thread that loads a value from before the watchdog's step 1
+//! stored its call before, and step 2 sees it. One that loads NEVER, or the value of step 3, notifies if its deadline
+//! is earlier; it has to wait for the lock until step 4, so the notification is not lost.
+//!
+//! **Firing** runs the action, which tells the engine to interrupt its guests; they look at their own interrupt and
+//! go on if it is not meant for them. A guest can miss it (it looked just before), so the action runs again and
+//! again, at growing intervals, until the call has ended.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::state::interrupt::{Due, Interrupt, NEVER, from_ns, now_ns};
+
+/// The first and the longest interval between two firings for the same call, in nanoseconds.
+const FIRST_PAUSE: u64 = 1_000_000;
+const LONGEST_PAUSE: u64 = 10_000_000;
+
+/// The thread calls no guest, no host and no library of others. What this leaves room for is thread-local data,
+/// which lies on the stack as well.
+const STACK_BYTES: usize = 128 * 1024;
+
+/// The deadlines of one plug-in's calls, and what to do when one has passed.
+pub struct Timer {
+    watched: Arc<Watched>,
+    /// Whether the watchdog knows it: from the first deadline on.
+    listed: AtomicBool,
+}
+
+struct Watched {
+    interrupt: Arc<Interrupt>,
+    action: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Timer {
+    /// A timer for the calls of this interrupt.
+    ///
+    /// The action makes running guests ask the interrupt. It runs on the watchdog's thread, possibly once more after
+    /// its call has ended, and must not block or panic.
+    pub fn new(interrupt: Arc<Interrupt>, action: impl Fn() + Send + Sync + 'static) -> Self {
+        let watched = Watched {
+            interrupt,
+            action: Box::new(action),
+        };
+        Self {
+            watched: Arc::new(watched),
+            listed: AtomicBool::new(false),
+        }
+    }
+
+    /// A call begins; only the thread that has the plug-in's turn may say so.
+    ///
+    /// # Errors
+    ///
+    /// If the watchdog is needed and its thread cannot be started. The call must not run then, and has ended as far
+    /// as the interrupt is concerned.
+    #[inline]
+    pub fn begin(&self, deadline: Option<Instant>) -> io::Result<()> {
+        let at = self.watched.interrupt.begin(deadline);
+        if at == NEVER
+            || self.listed.load(Ordering::Relaxed)
+                && at >= WATCHDOG.next_wake.load(Ordering::SeqCst)
+        {
+            return Ok(());
+        }
+        self.watch(at).inspect_err(|_| self.end())
+    }
+
+    /// The call has ended.
+    #[inline]
+    pub fn end(&self) {
+        self.watched.interrupt.end();
+    }
+
+    /// Cancels the call in progress; returns whether there was one.
+    pub fn cancel(&self) -> bool {
+        if !self.watched.interrupt.cancel() {
+            return false;
+        }
+        (self.watched.action)();
+        // Without a watchdog the action has run once, which is nearly always enough.
+        let _ = self.watch(0);
+        true
+    }
+
+    #[cold]
+    fn watch(&self, at: u64) -> io::Result<()> {
+        let result = WATCHDOG.watch(&self.watched, at);
+        self.listed.store(true, Ordering::Relaxed);
+        result
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        if *self.listed.get_mut() {
+            drop(WATCHDOG.forget(&self.watched));
+        }
+    }
+}
+
+static WATCHDOG: Watchdog = Watchdog {
+    next_wake: AtomicU64::new(NEVER),
+    list: Mutex::new(List {
+        slots: BTreeMap::new(),
+        running: false,
+    }),
+    changed: Condvar::new(),
+};
+
+/// Everything that the watchdog consists of.
+struct Watchdog {
+    /// A call that ends before this time must notify. Written only under the lock of the list.
+    next_wake: AtomicU64,
+    list: Mutex<List>,
+    changed: Condvar,
+}
+
+struct List {
+    /// By address.
+    slots: BTreeMap<usize, Slot>,
+    /// Whether the thread was started.
+    running: bool,
+}
+
+struct Slot {
+    watched: Arc<Watched>,
+    fired: Option<Fired>,
+}
+
+/// The action ran for this call.
+struct Fired {
+    call: u64,
+    again_at: u64,
+    pause: u64,
+}
+
+impl Watchdog {
+    /// Lists the timer and sees to it that the thread looks at it in time.
+    fn watch(&'static self, watched: &Arc<Watched>, at: u64) -> io::Result<()> {
+        let mut list = self.list.lock();
+        let new_slot = || Slot {
+            watched: Arc::clone(watched),
+            fired: None,
+        };
+        list.slots.entry(key(watched)).or_insert_with(new_slot);
+        if !list.running {
+            start_thread(|| self.run())?;
+            list.running = true;
+        }
+        if at < self.next_wake.load(Ordering::Relaxed) {
+            self.next_wake.store(at, Ordering::SeqCst);
+        }
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    fn forget(&self, watched: &Arc<Watched>) -> Option<Slot> {
+        self.list.lock().slots.remove(&key(watched))
+    }
+
+    fn run(&self) {
+        let mut expired = Vec::new();
+        loop {
+            self.wait_for_expired(&mut expired);
+            for watched in expired.drain(..) {
+                (watched.action)();
+            }
+        }
+    }
+
+    fn wait_for_expired(&self, expired: &mut Vec<Arc<Watched>>) {
+        let mut list = self.list.lock();
+        loop {
+            self.next_wake.store(NEVER, Ordering::SeqCst);
+            let next = list.collect_expired(now_ns(), expired);
+            self.next_wake.store(next, Ordering::SeqCst);
+            if !expired.is_empty() {
+                return;
+            }
+            match from_ns(next) {
+                None => self.changed.wait(&mut list),
+                Some(at) => {
+                    self.changed.wait_until(&mut list, at);
+                }
+            }
+        }
+    }
+}
+
+impl List {
+    /// Collects what has to be fired now; returns when the next firing is due.
+    fn collect_expired(&mut self, now: u64, expired: &mut Vec<Arc<Watched>>) -> u64 {
+        let mut next = NEVER;
+        for slot in self.slots.values_mut() {
+            let Some(due) = slot.watched.interrupt.due() else {
+                continue;
+            };
+            if slot.fires_at(due) <= now {
+                slot.note_fired(due.call, now);
+                expired.push(Arc::clone(&slot.watched));
+            }
+            next = next.min(slot.fires_at(due));
+        }
+        next
+    }
+}
+
+impl Slot {
+    fn fires_at(&self, due: Due) -> u64 {
+        match &self.fired {
+            Some(fired) if fired.call == due.call => fired.again_at,
+            _ => due.at,
+        }
+    }
+
+    fn note_fired(&mut self, call: u64, now: u64) {
+        let pause = match &self.fired {
+            Some(fired) if fired.call == call => (2 * fired.pause).min(LONGEST_PAUSE),
+            _ => FIRST_PAUSE,
+        };
+        self.fired = Some(Fired {
+            call,
+            again_at: now.saturating_add(pause),
+            pause,
+        });
+    }
+}
+
+fn key(watched: &Arc<Watched>) -> usize {
+    Arc::as_ptr(watched).addr()
+}
+
+fn start_thread(body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    // A thread starts with its parent's mask: it never has a moment in which a signal of the host could reach it.
+    let _blocked = SignalsBlocked::new()?;
+    thread::Builder::new()
+        .name("extism-watchdog".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(body)?;
+    Ok(())
+}
+
+/// All signals blocked in this thread, until it is dropped.
+struct SignalsBlocked {
+    before: libc::sigset_t,
+}
+
+impl SignalsBlocked {
+    fn new() -> io::Result<Self> {
+        let mut all = MaybeUninit::uninit();
+        let mut before = MaybeUninit::uninit();
+        // SAFETY: `sigfillset` fills the set that it gets a valid pointer to, and `pthread_sigmask` reads it then and
+        // writes the other one; both are read only where the call that writes them has succeeded.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            match libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) {
+                0 => Ok(Self {
+                    before: before.assume_init(),
+                }),
+                error => Err(io::Error::from_raw_os_error(error)),
+            }
+        }
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        // SAFETY: the set is one that `pthread_sigmask` itself has written; the old mask is not asked for.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, ptr::null_mut()) };
+    }
+}
+
+#[cfg(test)]
+mod tests;
