@@ -20,7 +20,6 @@ impl Error {
     pub fn context(self, what: impl Display) -> Self {
         Self(format!("{what}: {}", self.0))
     }
-
 }
 
 impl Display for Error {

@@ -173,7 +173,7 @@ fn spent() -> Error {
 pub(super) struct Functions(Vec<Arc<Function>>);
 
 impl Functions {
-    /// Reads the array: NULL or `count` handles.
+    /// Reads the array: NULL or `count` handles, of which those that are NULL are passed over.
     ///
     /// # Safety
     ///
@@ -184,7 +184,8 @@ impl Functions {
         }
         // SAFETY: the caller's promise, handed through.
         let handles = unsafe { args::array("`functions`", functions, count)? };
-        let found = handles.iter().enumerate().map(|(index, handle)| {
+        let present = handles.iter().enumerate().filter(|(_, handle)| !handle.is_null());
+        let found = present.map(|(index, handle)| {
             function(*handle).map_err(|error| error.context(format_args!("functions[{index}]")))
         });
         Ok(Self(found.collect::<Result<_>>()?))
@@ -192,12 +193,7 @@ impl Functions {
 
     /// What is offered to the guest.
     pub fn offers(&self) -> Result<Vec<Offer>> {
-        let offers = self.0.iter().enumerate();
-        offers
-            .map(|(index, function)| {
-                function.offer().map_err(|error| error.context(format_args!("functions[{index}]")))
-            })
-            .collect()
+        self.0.iter().map(|function| function.offer()).collect()
     }
 
     /// Creation succeeded: from now on the functions live as long as what was made with them.

@@ -10,7 +10,7 @@ use super::guard;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn extism_version() -> *const c_char {
     const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
-    VERSION.as_ptr().cast()
+    guard::boundary(|| Ok(VERSION.as_ptr().cast()))
 }
 
 /// What was wrong with this thread's last call into the library.

@@ -47,8 +47,7 @@ impl Buffer {
     pub fn take(&mut self, end: u64) -> Option<CString> {
         if self.dropped > 0 {
             let dropped = std::mem::take(&mut self.dropped);
-            let text =
-                format!("{dropped} log lines were dropped: more than {MAX_BYTES} bytes waited to be drained");
+            let text = format!("{dropped} log lines were dropped: more than {MAX_BYTES} bytes waited to be drained");
             return CString::new(line::format(Level::Warn, "extism", text.as_bytes(), None)).ok();
         }
         let first = self.next - self.lines.len() as u64;

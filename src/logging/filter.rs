@@ -45,9 +45,7 @@ impl Filter {
 
 fn directive(item: &str) -> Result<(String, LevelFilter)> {
     let (target, wanted) = match item.split_once('=') {
-        Some((target, name)) => {
-            (target.trim(), level(name.trim()).ok_or_else(|| unknown(item, name.trim()))?)
-        }
+        Some((target, name)) => (target.trim(), level(name.trim()).ok_or_else(|| unknown(item, name.trim()))?),
         None => match level(item) {
             Some(level) => return Ok((String::new(), level)),
             None if is_known(item) => (item, LevelFilter::Trace),
@@ -123,18 +121,8 @@ mod tests {
 
     #[test]
     fn slips_are_errors_that_say_so() {
-        for text in [
-            "bogus",
-            "inof",
-            "none",
-            "6",
-            "extism=bogus",
-            "extism=",
-            "=",
-            "=info",
-            "a,b",
-            "extism[span]=info",
-        ] {
+        for text in ["bogus", "inof", "none", "6", "extism=bogus", "extism=", "=", "=info", "a,b", "extism[span]=info"]
+        {
             let error = Filter::parse(Some(text)).unwrap_err().to_string();
             assert!(error.starts_with("log filter `"), "{text}: {error}");
         }

@@ -92,18 +92,12 @@ mod tests {
         assert_eq!(line.matches('\n').count(), 1, "{line}");
         assert!(line.contains(r"a\n2026") && line.contains(r"forged\r\nb"), "{line}");
         let odd = after_time("\0\x1b[31m\x7f\u{85}\u{2028}\u{2029}\ttab é".as_bytes());
-        assert_eq!(
-            odd,
-            " INFO extism::pdk: \\x00\\x1b[31m\\x7f\\u{85}\\u{2028}\\u{2029}\ttab é plugin=\"id\"\n"
-        );
+        assert_eq!(odd, " INFO extism::pdk: \\x00\\x1b[31m\\x7f\\u{85}\\u{2028}\\u{2029}\ttab é plugin=\"id\"\n");
     }
 
     #[test]
     fn invalid_utf8_is_replaced() {
-        assert_eq!(
-            after_time(b"bad\xff\xfeutf"),
-            " INFO extism::pdk: bad\u{fffd}\u{fffd}utf plugin=\"id\"\n"
-        );
+        assert_eq!(after_time(b"bad\xff\xfeutf"), " INFO extism::pdk: bad\u{fffd}\u{fffd}utf plugin=\"id\"\n");
     }
 
     #[test]

@@ -109,8 +109,7 @@ impl Sink {
 
 fn open(path: &str) -> Result<File> {
     let opened = OpenOptions::new().append(true).create(true).open(path);
-    opened
-        .map_err(|error| Error::new(format!("the log file `{path}` cannot be opened for appending: {error}")))
+    opened.map_err(|error| Error::new(format!("the log file `{path}` cannot be opened for appending: {error}")))
 }
 
 /// One write to the stream itself: the standard library's own handles have a lock that a fork may leave taken,

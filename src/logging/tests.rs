@@ -149,12 +149,7 @@ fn the_log_of_the_process() {
 
     // Refused, and nothing that waits is lost; no file is made.
     let path = Path::new("second");
-    assert!(
-        to_file(Some(path.text()), None)
-            .unwrap_err()
-            .to_string()
-            .contains("the buffer that is drained already")
-    );
+    assert!(to_file(Some(path.text()), None).unwrap_err().to_string().contains("the buffer that is drained already"));
     assert!(!path.0.exists());
     assert!(to_buffer(Some("trace")).is_err());
     assert_eq!(guest_level(), 2);

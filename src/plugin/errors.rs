@@ -33,12 +33,16 @@ struct Texts {
 }
 
 impl Errors {
-    /// A call that had its turn has ended, with this error or with none.
-    pub fn finish(&self, error: Option<&str>) {
+    /// A call of this thread that had its turn has ended, with this error or with none. What the thread was refused
+    /// while it was inside is over with it.
+    pub fn finish(&self, thread: u64, error: Option<&str>) {
         if error.is_none() && !self.any.load(Ordering::Relaxed) {
             return;
         }
-        self.texts.lock().last = error.map(|text| c_string(text).into());
+        let last = error.map(|text| c_string(text).into());
+        let mut texts = self.texts.lock();
+        texts.last = last;
+        texts.refused.remove(&thread);
         self.any.store(true, Ordering::Release);
     }
 
@@ -96,30 +100,33 @@ mod tests {
     fn a_success_after_an_error_clears_it() {
         let errors = Errors::default();
         assert_eq!(seen(&errors, 1), None);
-        errors.finish(Some("bad"));
+        errors.finish(1, Some("bad"));
         assert_eq!(seen(&errors, 1).as_deref(), Some("bad"));
         assert_eq!(seen(&errors, 2).as_deref(), Some("bad"));
-        errors.finish(None);
+        errors.finish(1, None);
         assert_eq!(seen(&errors, 1), None);
     }
 
     #[test]
     fn a_refusal_is_for_one_thread_and_until_its_next_operation() {
         let errors = Errors::default();
-        errors.finish(Some("of the call"));
+        errors.finish(1, Some("of the call"));
         errors.refuse(7, "busy");
         assert_eq!(seen(&errors, 7).as_deref(), Some("busy"));
         assert_eq!(seen(&errors, 8).as_deref(), Some("of the call"));
         errors.begin(7);
         assert_eq!(seen(&errors, 7).as_deref(), Some("of the call"));
+        errors.refuse(7, "busy");
+        errors.finish(7, None);
+        assert_eq!(seen(&errors, 7), None, "the refusal came from within that call");
     }
 
     #[test]
     fn what_a_thread_was_given_outlives_the_next_error() {
         let errors = Errors::default();
-        errors.finish(Some("first"));
+        errors.finish(1, Some("first"));
         let first = errors.get(1);
-        errors.finish(Some("second"));
+        errors.finish(1, Some("second"));
         let texts = errors.texts.lock();
         let given = texts.given.get(&1).unwrap();
         assert_eq!((given.as_ptr(), given.to_str().unwrap()), (first, "first"));

@@ -133,7 +133,7 @@ impl Plugin {
     }
 
     fn finish(&self, outcome: Outcome) -> Ended {
-        self.errors.finish(outcome.error.as_deref());
+        self.errors.finish(thread_token(), outcome.error.as_deref());
         Ended { code: outcome.code, error: outcome.error.map(Error::from) }
     }
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Nobody in the way: entering is one compare-and-exchange from 0 to the own token, leaving is the one back.
-//! Anything else goes through [`WAITS`], one table for the whole process: who waits for which turn, and who is
+//! Anything else goes through [`waits`], one table for the whole process: who waits for which turn, and who is
 //! inside of it. The rules:
 //!
 //! - The bit `WAITERS` is set, and threads queue, only under the table's lock. A leaving thread that finds the bit
@@ -25,15 +25,15 @@
 //! The thread inside is the one that *calls*; the guest may run on another thread on its behalf.
 
 use std::cell::{Cell, UnsafeCell};
-use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+mod waits;
+
+use waits::WAITS;
 
 const WAITERS: u64 = 1;
 const FREED: u64 = 1 << 1;
@@ -258,7 +258,11 @@ impl<T> Turn<T> {
                 waits.dismiss(self.key());
                 return Next::Retire;
             }
-            if self.change(state, waits.state_after(self.key())) {
+            let handed_over = waits.first(self.key()).map_or(0, |(thread, more)| {
+                let waiters = if more { WAITERS } else { 0 };
+                thread << OWNER_SHIFT | waiters
+            });
+            if self.change(state, handed_over) {
                 waits.hand_over(self.key());
                 return Next::Thread;
             }
@@ -316,116 +320,6 @@ impl<T> Drop for Held<'_, T> {
 
 fn owner_of(state: u64) -> u64 {
     state >> OWNER_SHIFT
-}
-
-/// All waits of the process. Threads that find their plug-in idle never come here.
-static WAITS: Mutex<Waits> = Mutex::new(Waits {
-    queues: BTreeMap::new(),
-    waiting: BTreeMap::new(),
-});
-
-struct Waits {
-    /// The turns that somebody waits for, by address.
-    queues: BTreeMap<usize, Queue>,
-    /// What each waiting thread waits for. Taking a thread out of here is what ends its wait.
-    waiting: BTreeMap<u64, usize>,
-}
-
-struct Queue {
-    owner: u64,
-    line: VecDeque<Waiter>,
-}
-
-struct Waiter {
-    thread: u64,
-    wake: Arc<Condvar>,
-}
-
-impl Waits {
-    fn is_waiting(&self, thread: u64) -> bool {
-        self.waiting.contains_key(&thread)
-    }
-
-    /// Whether `owner` is `thread`, or waits for it, directly or through others. The walk ends because a wait that
-    /// would close a circle never gets into the table.
-    fn leads_to(&self, mut owner: u64, thread: u64) -> bool {
-        while owner != thread {
-            match self
-                .waiting
-                .get(&owner)
-                .and_then(|key| self.queues.get(key))
-            {
-                Some(queue) => owner = queue.owner,
-                None => return false,
-            }
-        }
-        true
-    }
-
-    fn join(&mut self, key: usize, owner: u64, thread: u64) -> Arc<Condvar> {
-        let wake = Arc::new(Condvar::new());
-        let queue = self.queues.entry(key).or_insert_with(|| Queue {
-            owner,
-            line: VecDeque::new(),
-        });
-        queue.line.push_back(Waiter {
-            thread,
-            wake: Arc::clone(&wake),
-        });
-        self.waiting.insert(thread, key);
-        wake
-    }
-
-    /// Takes the thread out of the queue; returns whether the queue is gone with it.
-    fn give_up(&mut self, key: usize, thread: u64) -> bool {
-        self.waiting.remove(&thread);
-        if let Some(queue) = self.queues.get_mut(&key) {
-            queue.line.retain(|waiter| waiter.thread != thread);
-            if !queue.line.is_empty() {
-                return false;
-            }
-        }
-        self.queues.remove(&key);
-        true
-    }
-
-    /// The state that gives the turn to the first in the queue.
-    fn state_after(&self, key: usize) -> u64 {
-        let Some(queue) = self.queues.get(&key) else {
-            return 0;
-        };
-        let more = if queue.line.len() > 1 { WAITERS } else { 0 };
-        queue
-            .line
-            .front()
-            .map_or(0, |first| first.thread << OWNER_SHIFT | more)
-    }
-
-    /// Ends the wait of the first in the queue, which has the turn now.
-    fn hand_over(&mut self, key: usize) {
-        let Some(queue) = self.queues.get_mut(&key) else {
-            return;
-        };
-        if let Some(first) = queue.line.pop_front() {
-            queue.owner = first.thread;
-            self.waiting.remove(&first.thread);
-            first.wake.notify_one();
-        }
-        if queue.line.is_empty() {
-            self.queues.remove(&key);
-        }
-    }
-
-    /// Ends all waits for a turn that will not come.
-    fn dismiss(&mut self, key: usize) {
-        let Some(queue) = self.queues.remove(&key) else {
-            return;
-        };
-        for waiter in queue.line {
-            self.waiting.remove(&waiter.thread);
-            waiter.wake.notify_one();
-        }
-    }
 }
 
 #[cfg(test)]

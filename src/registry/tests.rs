@@ -105,7 +105,7 @@ fn misuse_is_told_apart() {
 
 #[test]
 fn misuse_says_what_and_what_to_do() {
-    let text = |raw| Error::from(Misuse::of(raw, Kind::Plugin)).into_message();
+    let text = |raw| Error::from(Misuse::of(raw, Kind::Plugin)).to_string();
     assert_eq!(
         text(0),
         "NULL where an ExtismPlugin was expected: pass what extism_plugin_new returned, \

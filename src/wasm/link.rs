@@ -101,6 +101,10 @@ impl Program {
         }
         let budget = Budget::bytes(request.max_pages, initial).ok_or_else(|| over_limit(request.max_pages, initial))?;
 
+        if let Some(directories) = &request.wasi {
+            // Every instance opens them for itself; what cannot be opened is better said now.
+            wasi::context(directories, false)?;
+        }
         let linker = host_linker(&engine, &request.offers, request.wasi.is_some())?;
         let link = if parts.is_empty() {
             Link::Single(resolve(&linker, &main.module, &request.main.name)?)

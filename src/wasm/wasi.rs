@@ -15,7 +15,7 @@ use rand::rngs::SysRng;
 use tokio::runtime::{Builder, Runtime};
 use wasmtime::Linker;
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
-use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
 
 use super::link::Directory;
 use crate::error::{Error, Result};
@@ -39,6 +39,8 @@ pub(super) fn add_to_linker<T: Send + 'static>(
 ) -> wasmtime::Result<()> {
     p1::add_to_linker_sync(linker, wasi)?;
     linker.allow_shadowing(true);
+    // The one of wasmtime-wasi takes exit codes up to 125 only.
+    linker.func_wrap(MODULE, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
     poll::add_to_linker(linker, wasi, interrupt)
 }
 

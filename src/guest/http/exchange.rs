@@ -57,10 +57,7 @@ pub(super) fn run(client: &Agent, policy: &Policy, mut request: Request, ends: I
         let describe = request.describe();
         request = request.redirected(answer.status(), &location).map_err(|error| error.context(describe))?;
     }
-    Err(Error::new(format!(
-        "{first}: more than {MAX_REDIRECTS} redirects, the last one to {}",
-        request.describe()
-    )))
+    Err(Error::new(format!("{first}: more than {MAX_REDIRECTS} redirects, the last one to {}", request.describe())))
 }
 
 /// One request and the head of its answer.
@@ -76,8 +73,7 @@ fn once(client: &Agent, request: &Request, ends: Instant) -> Result<http::Respon
         let request = client.configure_request(head.body(())?).timeout_global(Some(left)).build();
         return client.run(request);
     }
-    let request =
-        client.configure_request(head.body(request.body.as_slice())?).timeout_global(Some(left)).build();
+    let request = client.configure_request(head.body(request.body.as_slice())?).timeout_global(Some(left)).build();
     client.run(request)
 }
 
@@ -90,8 +86,7 @@ fn location(answer: &http::Response<Body>) -> Option<Vec<u8>> {
 
 /// The rest of an answer. The bound is on the decoded body, so a small body that unpacks to a huge one is caught.
 fn read(answer: http::Response<Body>, max_bytes: u64) -> Result<Response> {
-    let too_large =
-        || Error::new(format!("HTTP response exceeds the configured maximum number of bytes: {max_bytes}"));
+    let too_large = || Error::new(format!("HTTP response exceeds the configured maximum number of bytes: {max_bytes}"));
     let (head, body) = answer.into_parts();
     let mut bytes = Vec::new();
     let mut limited = body.into_reader().take(max_bytes.saturating_add(1));

@@ -64,20 +64,12 @@ pub(crate) enum Failure {
 }
 
 /// Sends a plug-in's request and waits for the answer. The wait ends at once when the call must end.
-pub(crate) fn send(
-    request: Request,
-    policy: &Arc<Policy>,
-    interrupt: &Arc<Interrupt>,
-) -> Result<Response, Failure> {
+pub(crate) fn send(request: Request, policy: &Arc<Policy>, interrupt: &Arc<Interrupt>) -> Result<Response, Failure> {
     worker::run(request, policy, interrupt, WITHOUT_DEADLINE)
 }
 
 /// Fetches what a manifest names by URL: the host program's own wish, so any host will do.
-pub(crate) fn download(
-    url: &str,
-    method: Option<&str>,
-    headers: &BTreeMap<String, String>,
-) -> Result<Vec<u8>> {
+pub(crate) fn download(url: &str, method: Option<&str>, headers: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     let request = Request::new(url, method, headers, Vec::new())?;
     let description = request.describe();
     let policy = Arc::new(Policy::unrestricted(MAX_DOWNLOAD_BYTES));

@@ -13,11 +13,8 @@ use crate::error::{Error, Result};
 const MAX_RESPONSE_BYTES: u64 = 50 << 20;
 
 /// `*` crosses dots, as in 1.41.
-const MATCHING: MatchOptions = MatchOptions {
-    case_sensitive: false,
-    require_literal_separator: false,
-    require_literal_leading_dot: false,
-};
+const MATCHING: MatchOptions =
+    MatchOptions { case_sensitive: false, require_literal_separator: false, require_literal_leading_dot: false };
 
 /// Which hosts may be asked, and the bound on what they answer. Made once for a compiled plug-in.
 #[derive(Debug)]
@@ -270,10 +267,7 @@ mod tests {
         assert!(!allows(&["*"], "http://[fe80::1]/"));
         assert!(allows(&["fe80::1"], "http://[fe80::1]/"));
         let refused = policy(&["*"]).check(&Url::parse(metadata).unwrap()).unwrap_err().0;
-        assert!(
-            refused.starts_with("169.254.169.254 is a link-local or cloud metadata address"),
-            "{refused}"
-        );
+        assert!(refused.starts_with("169.254.169.254 is a link-local or cloud metadata address"), "{refused}");
     }
 
     #[test]

@@ -23,12 +23,7 @@ const MAX_ADDRESSES: usize = 16;
 pub(super) struct Checked(pub Arc<Policy>);
 
 impl Resolver for Checked {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        config: &Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let asked = Instant::now();
         let name = uri.host().unwrap_or_default();
         let host = Host::parse(name).map_err(|_| ureq::Error::HostNotFound)?;
@@ -45,8 +40,7 @@ impl Resolver for Checked {
         }
         let admitted = match proxy {
             Some(_) => found,
-            None => admitted(&self.0, &normal(host), found)
-                .map_err(|refused| ureq::Error::Other(refused.into()))?,
+            None => admitted(&self.0, &normal(host), found).map_err(|refused| ureq::Error::Other(refused.into()))?,
         };
         let mut addresses = self.empty();
         admitted.into_iter().take(MAX_ADDRESSES).for_each(|address| addresses.push(address));
@@ -105,8 +99,7 @@ mod tests {
     #[test]
     fn none_left_is_a_refusal() {
         let host = Host::Domain("rebind.example".to_owned());
-        let refused =
-            admitted(&policy(&["*"]), &host, addresses(&["169.254.169.254", "fe80::1"])).unwrap_err();
+        let refused = admitted(&policy(&["*"]), &host, addresses(&["169.254.169.254", "fe80::1"])).unwrap_err();
         assert!(refused.0.starts_with("fe80::1 is a link-local"), "{refused}");
         assert_eq!(admitted(&policy(&["*"]), &host, Vec::new()), Ok(Vec::new()));
     }

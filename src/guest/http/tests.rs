@@ -12,8 +12,8 @@ use server::{Server, receive};
 
 /// "hello gzip" ten times, as gzip makes it (`printf 'hello gzip%.0s' 1 2 3 4 5 6 7 8 9 10 | gzip -n9`).
 const GZIP: &[u8] = &[
-    0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03, 0xcb, 0x48, 0xcd, 0xc9, 0xc9, 0x57, 0x48,
-    0xaf, 0xca, 0x2c, 0xc8, 0xa0, 0x19, 0x0b, 0x00, 0xf3, 0x32, 0x4c, 0xb3, 0x64, 0x00, 0x00, 0x00,
+    0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03, 0xcb, 0x48, 0xcd, 0xc9, 0xc9, 0x57, 0x48, 0xaf, 0xca,
+    0x2c, 0xc8, 0xa0, 0x19, 0x0b, 0x00, 0xf3, 0x32, 0x4c, 0xb3, 0x64, 0x00, 0x00, 0x00,
 ];
 
 fn ok(body: &str) -> String {
@@ -87,8 +87,7 @@ fn bodies_of_every_method() {
         ("PROPFIND", Some("x"), Some("1")),
     ] {
         let json = serde_json::json!({"url": server.url("/"), "method": method});
-        let response =
-            send_free(request(json, body), &here()).unwrap_or_else(|error| panic!("{method}: {error}"));
+        let response = send_free(request(json, body), &here()).unwrap_or_else(|error| panic!("{method}: {error}"));
         assert_eq!(response.status, 200);
         let seen = server.seen().pop().unwrap();
         assert!(seen.starts_with(method), "{seen}");
@@ -103,9 +102,8 @@ fn bodies_of_every_method() {
 
 #[test]
 fn bad_statuses_are_answers() {
-    let server = Server::of(|path| {
-        format!("HTTP/1.1 {} Status\r\ncontent-length: 4\r\n\r\nbody", path.trim_start_matches('/'))
-    });
+    let server =
+        Server::of(|path| format!("HTTP/1.1 {} Status\r\ncontent-length: 4\r\n\r\nbody", path.trim_start_matches('/')));
     for status in [400, 404, 500, 503, 302] {
         let response = send_free(get(&server.url(&format!("/{status}"))), &here()).unwrap();
         assert_eq!((response.status, response.body.as_slice()), (status, &b"body"[..]));
@@ -178,9 +176,7 @@ fn a_refused_host_is_not_asked() {
     let refused = format!("HTTP request to http://127.0.0.1:{}/x?... is not allowed", server.port);
     let error = send_free(get(&url), &policy(&["example.com"], None)).unwrap_err();
     assert_eq!(error, format!("{refused}: host `127.0.0.1` is not in allowed_hosts"));
-    assert!(
-        send_free(get(&url), &Arc::new(Policy::new(None, None).unwrap())).unwrap_err().starts_with(&refused)
-    );
+    assert!(send_free(get(&url), &Arc::new(Policy::new(None, None).unwrap())).unwrap_err().starts_with(&refused));
     assert!(server.seen().is_empty());
 }
 
@@ -214,8 +210,7 @@ fn ipv6_works() {
 #[test]
 fn gzip_is_decoded_within_the_bound() {
     let server = Server::new(|_, stream| {
-        let head =
-            format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", GZIP.len());
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", GZIP.len());
         stream.write_all(head.as_bytes()).unwrap();
         stream.write_all(GZIP).unwrap();
     });
@@ -246,10 +241,7 @@ fn sizes_are_bounded() {
     assert_eq!(send_free(get(&server.url("/100")), &bounded).unwrap().body.len(), 100);
     for path in ["/101", "/endless"] {
         let error = send_free(get(&server.url(path)), &bounded).unwrap_err();
-        assert!(
-            error.ends_with("HTTP response exceeds the configured maximum number of bytes: 100"),
-            "{error}"
-        );
+        assert!(error.ends_with("HTTP response exceeds the configured maximum number of bytes: 100"), "{error}");
     }
     assert!(send_free(get(&server.url("/head")), &bounded).is_err());
     assert!(send_free(get(&server.url("/1")), &policy(&["127.0.0.1"], Some(0))).is_err());
@@ -260,14 +252,14 @@ fn sizes_are_bounded() {
 fn an_answer_that_breaks_off_is_an_error() {
     let server = Server::of(|_| "HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\nshort".to_owned());
     let error = send_free(get(&server.url("/x")), &here()).unwrap_err();
-    assert!(
-        error.starts_with("GET http://127.0.0.1:") && error.contains("/x: the answer broke off"),
-        "{error}"
-    );
+    assert!(error.starts_with("GET http://127.0.0.1:") && error.contains("/x: the answer broke off"), "{error}");
     let nonsense = Server::of(|_| "SSH-2.0-x\r\n\r\n".to_owned());
     assert!(send_free(get(&nonsense.url("/")), &here()).is_err());
     assert!(send_free(get("http://127.0.0.1:1/"), &here()).unwrap_err().contains("refused"));
-    let error = send_free(get(&server.url("/").replace("http:", "https:")), &here()).unwrap_err();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || listener.accept().unwrap().0.write_all(b"this is not TLS\n"));
+    let error = send_free(get(&format!("https://127.0.0.1:{port}/")), &here()).unwrap_err();
     assert!(error.starts_with("GET https://127.0.0.1:"), "{error}");
 }
 
@@ -299,6 +291,14 @@ fn a_deadline_ends_the_wait() {
 }
 
 #[test]
+fn a_deadline_far_away_is_no_trouble() {
+    let server = Server::of(|_| ok("soon"));
+    let interrupt = Arc::new(Interrupt::new());
+    interrupt.begin(Some(Instant::now() + Duration::from_secs(500 * 365 * 86_400)));
+    assert_eq!(send(get(&server.url("/")), &here(), &interrupt).unwrap().body, b"soon");
+}
+
+#[test]
 fn a_cancel_ends_the_wait_and_the_worker() {
     let server = slow();
     let (interrupt, policy) = (Arc::new(Interrupt::new()), here());
@@ -321,10 +321,7 @@ fn a_cancel_ends_the_wait_and_the_worker() {
     interrupt.end();
     interrupt.begin(None);
     assert!(interrupt.cancel());
-    assert!(matches!(
-        send(get(&server.url("/")), &policy, &interrupt),
-        Err(Failure::Stopped(Stopped::Cancelled))
-    ));
+    assert!(matches!(send(get(&server.url("/")), &policy, &interrupt), Err(Failure::Stopped(Stopped::Cancelled))));
     assert!(server.seen().len() < 2);
 }
 

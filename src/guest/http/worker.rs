@@ -55,9 +55,7 @@ pub(super) fn run(
     };
     let (client, slot) = (worker.client.clone(), Arc::clone(&worker.slot));
     thread::Builder::new().name("extism-http".to_owned()).spawn(move || worker.run(request, ends)).map_err(
-        |error| {
-            Failure::Error(Error::new(format!("{description}: no thread could be started for it: {error}")))
-        },
+        |error| Failure::Error(Error::new(format!("{description}: no thread could be started for it: {error}"))),
     )?;
     let limit = if interrupt.deadline().is_none() { Some(limit) } else { None };
     let woken = match interrupt.wait_for(limit, || take(&slot)) {

@@ -10,8 +10,8 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::{
-    LinkedModule, Location, MAX_BYTES, MODULE_FORMS, Manifest, Modules, Settings, Source,
-    is_module, own_memory, too_large,
+    LinkedModule, Location, MAX_BYTES, MODULE_FORMS, Manifest, Modules, Settings, Source, is_module, own_memory,
+    too_large,
 };
 use crate::error::{Error, Result};
 use crate::guest::http::download;
@@ -38,10 +38,7 @@ impl Manifest {
             match name {
                 _ if index == main_index => main = bytes,
                 // Unnamed ones count as main, of which there is one.
-                name => linked.push(LinkedModule {
-                    name: name.unwrap_or_default(),
-                    bytes,
-                }),
+                name => linked.push(LinkedModule { name: name.unwrap_or_default(), bytes }),
             }
         }
         Ok((Modules { main, linked }, self.settings))
@@ -76,14 +73,10 @@ fn check_link_names(modules: &[Source], main_index: usize) -> Result<()> {
             continue;
         };
         if name == RESERVED {
-            return Err(Error::new(format!(
-                "wasm[{index}].name: {RESERVED:?} is the library's own module"
-            )));
+            return Err(Error::new(format!("wasm[{index}].name: {RESERVED:?} is the library's own module")));
         }
         if !seen.insert(name) {
-            return Err(Error::new(format!(
-                "wasm[{index}].name: another module is named {name:?}, too"
-            )));
+            return Err(Error::new(format!("wasm[{index}].name: another module is named {name:?}, too")));
         }
     }
     Ok(())
@@ -123,10 +116,7 @@ impl Source {
             return Err(Error::new("the module is empty"));
         }
         if !is_module(&bytes) {
-            return Err(Error::new(format!(
-                "the {} bytes are neither {MODULE_FORMS}",
-                bytes.len()
-            )));
+            return Err(Error::new(format!("the {} bytes are neither {MODULE_FORMS}", bytes.len())));
         }
         Ok(bytes)
     }
@@ -140,11 +130,7 @@ impl Location {
             Self::Memory { length, .. } if length > MAX_BYTES => Err(too_large(length)),
             Self::Memory { address, length } => own_memory::copy(address, length)
                 .map_err(|e| Error::new(format!("cannot read the memory of this process: {e}"))),
-            Self::Url {
-                url,
-                headers,
-                method,
-            } => download(&url, method.as_deref(), &headers),
+            Self::Url { url, headers, method } => download(&url, method.as_deref(), &headers),
         }
     }
 }
@@ -153,11 +139,7 @@ impl Location {
 fn read_file(path: &Path) -> Result<Vec<u8>> {
     let cannot = |e: std::io::Error| Error::new(format!("cannot read the file: {e}"));
     // Without `O_NONBLOCK` a FIFO would keep us until somebody writes to it.
-    let file = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
-        .map_err(cannot)?;
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(cannot)?;
     let metadata = file.metadata().map_err(cannot)?;
     if !metadata.is_file() {
         let kind = metadata.file_type();
@@ -174,12 +156,8 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     // The size is a hint: the file may change, and in /proc it is 0.
     let mut bytes = Vec::new();
     let hint = usize::try_from(metadata.len()).unwrap_or_default();
-    bytes
-        .try_reserve_exact(hint)
-        .map_err(|e| cannot(e.into()))?;
-    file.take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(cannot)?;
+    bytes.try_reserve_exact(hint).map_err(|e| cannot(e.into()))?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(too_large(bytes.len() as u64));
     }

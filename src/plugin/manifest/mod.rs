@@ -140,11 +140,7 @@ pub fn parse(input: &[u8]) -> Result<Manifest> {
     }
     if is_module(input) {
         return Ok(Manifest {
-            modules: vec![Source {
-                name: None,
-                hash: None,
-                location: Location::Data(input.to_vec()),
-            }],
+            modules: vec![Source { name: None, hash: None, location: Location::Data(input.to_vec()) }],
             settings: Settings::default(),
         });
     }
@@ -159,11 +155,8 @@ fn is_module(bytes: &[u8]) -> bool {
 }
 
 /// How [`is_module`] knows a module, for messages.
-const MODULE_FORMS: &str =
-    "a WebAssembly module (which begins with \"\\0asm\") nor WAT text (\"(module ...\")";
+const MODULE_FORMS: &str = "a WebAssembly module (which begins with \"\\0asm\") nor WAT text (\"(module ...\")";
 
 fn too_large(bytes: u64) -> Error {
-    Error::new(format!(
-        "{bytes} bytes are too many: modules and manifests end at {MAX_BYTES}"
-    ))
+    Error::new(format!("{bytes} bytes are too many: modules and manifests end at {MAX_BYTES}"))
 }

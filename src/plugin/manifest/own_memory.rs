@@ -22,9 +22,7 @@ pub(super) fn copy(address: u64, length: u64) -> io::Result<Vec<u8>> {
     match copy_with(address, length, read_directly) {
         Err(e) if e.raw_os_error() != Some(libc::EFAULT) => {
             let (mut reader, writer) = io::pipe()?;
-            copy_with(address, length, |from, into| {
-                read_through_pipe(from, into, &mut reader, &writer)
-            })
+            copy_with(address, length, |from, into| read_through_pipe(from, into, &mut reader, &writer))
         }
         result => result,
     }
@@ -62,14 +60,8 @@ fn copy_with(
 
 #[cfg(target_os = "linux")]
 fn read_directly(from: usize, into: &mut [u8]) -> io::Result<usize> {
-    let local = libc::iovec {
-        iov_base: into.as_mut_ptr().cast(),
-        iov_len: into.len(),
-    };
-    let remote = libc::iovec {
-        iov_base: without_provenance_mut::<c_void>(from),
-        iov_len: into.len(),
-    };
+    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let remote = libc::iovec { iov_base: without_provenance_mut::<c_void>(from), iov_len: into.len() };
     // SAFETY: `local` describes a slice that is borrowed exclusively, so the kernel may write all of
     // it. `remote` is only a number to this process: the kernel reads there, and fails where it
     // cannot. Each array has the one element that its count says.
@@ -107,9 +99,7 @@ mod tests {
         let (mut reader, writer) = io::pipe().unwrap();
         [
             copy_with(address, length, read_directly),
-            copy_with(address, length, |from, into| {
-                read_through_pipe(from, into, &mut reader, &writer)
-            }),
+            copy_with(address, length, |from, into| read_through_pipe(from, into, &mut reader, &writer)),
         ]
     }
 
@@ -141,11 +131,7 @@ mod tests {
         ] {
             for result in each_way(address, length) {
                 let error = result.unwrap_err();
-                assert_eq!(
-                    error.raw_os_error(),
-                    Some(libc::EFAULT),
-                    "{address:#x}+{length}"
-                );
+                assert_eq!(error.raw_os_error(), Some(libc::EFAULT), "{address:#x}+{length}");
             }
         }
     }
@@ -156,14 +142,7 @@ mod tests {
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing else.
         let base = unsafe {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-            libc::mmap(
-                std::ptr::null_mut(),
-                2 * page,
-                libc::PROT_READ,
-                flags,
-                -1,
-                0,
-            )
+            libc::mmap(std::ptr::null_mut(), 2 * page, libc::PROT_READ, flags, -1, 0)
         };
         assert_ne!(base, libc::MAP_FAILED);
         // SAFETY: the second page is part of the mapping above, to which no reference exists.

@@ -16,11 +16,8 @@ const MAX_KEY: usize = 64;
 /// Reads a manifest: JSON if it begins with `{`, else TOML.
 pub(super) fn parse(input: &[u8]) -> Result<Manifest> {
     let text = decode(input)?;
-    let (format, document) = if text.trim_ascii_start().starts_with('{') {
-        ("JSON", json(text)?)
-    } else {
-        ("TOML", toml(text)?)
-    };
+    let (format, document) =
+        if text.trim_ascii_start().starts_with('{') { ("JSON", json(text)?) } else { ("TOML", toml(text)?) };
     let manifest = Manifest::from(document);
     if manifest.modules.is_empty() {
         return Err(Error::new(format!(
@@ -60,14 +57,12 @@ fn json(text: &str) -> Result<Document> {
     let report = |error: &serde_json::Error, path: Option<&Path>| {
         let full = error.to_string();
         let (line, column) = (error.line(), error.column());
-        let what = full
-            .strip_suffix(&format!(" at line {line} column {column}"))
-            .unwrap_or(&full);
+        let what = full.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&full);
         message("JSON", Some((line, column)), path, what)
     };
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let document = serde_path_to_error::deserialize(&mut deserializer)
-        .map_err(|e| report(e.inner(), Some(e.path())))?;
+    let document =
+        serde_path_to_error::deserialize(&mut deserializer).map_err(|e| report(e.inner(), Some(e.path())))?;
     deserializer.end().map_err(|e| report(&e, None))?;
     Ok(document)
 }

@@ -38,10 +38,7 @@ struct Memory {
 
 /// One entry of `wasm`.
 #[derive(Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "an object with `path`, `data` or `url`"
-)]
+#[serde(deny_unknown_fields, expecting = "an object with `path`, `data` or `url`")]
 struct Entry {
     path: Option<String>,
     data: Option<Data>,
@@ -81,9 +78,7 @@ impl From<Document> for Manifest {
                     max_var_bytes: memory.max_var_bytes.map(|n| n.0),
                 },
                 config: present(document.config).collect(),
-                allowed_hosts: document
-                    .allowed_hosts
-                    .map(|hosts| hosts.into_iter().flatten().collect()),
+                allowed_hosts: document.allowed_hosts.map(|hosts| hosts.into_iter().flatten().collect()),
                 allowed_paths: present(document.allowed_paths)
                     .map(|(host, guest)| allowed_path(&host, guest))
                     .collect(),
@@ -94,12 +89,8 @@ impl From<Document> for Manifest {
 }
 
 /// The entries of a map without those whose value is null.
-fn present(
-    map: Option<BTreeMap<String, Option<String>>>,
-) -> impl Iterator<Item = (String, String)> {
-    map.into_iter()
-        .flatten()
-        .filter_map(|(key, value)| Some((key, value?)))
+fn present(map: Option<BTreeMap<String, Option<String>>>) -> impl Iterator<Item = (String, String)> {
+    map.into_iter().flatten().filter_map(|(key, value)| Some((key, value?)))
 }
 
 fn allowed_path(host: &str, guest: String) -> AllowedPath {
@@ -107,11 +98,7 @@ fn allowed_path(host: &str, guest: String) -> AllowedPath {
         Some(rest) => (rest, true),
         None => (host, false),
     };
-    AllowedPath {
-        host: host.into(),
-        guest,
-        read_only,
-    }
+    AllowedPath { host: host.into(), guest, read_only }
 }
 
 impl<'de> Deserialize<'de> for Source {
@@ -123,24 +110,17 @@ impl<'de> Deserialize<'de> for Source {
         let location = match (entry.path, entry.data, entry.url) {
             (Some(path), None, None) => Location::Path(path.into()),
             (None, Some(Data::Bytes(bytes)), None) => Location::Data(bytes),
-            (None, Some(Data::Pointer(Pointer { ptr, len })), None) => Location::Memory {
-                address: ptr.0,
-                length: len.0,
-            },
-            (None, None, Some(url)) => Location::Url {
-                url,
-                headers: present(entry.headers).collect(),
-                method: entry.method,
-            },
+            (None, Some(Data::Pointer(Pointer { ptr, len })), None) => {
+                Location::Memory { address: ptr.0, length: len.0 }
+            }
+            (None, None, Some(url)) => {
+                Location::Url { url, headers: present(entry.headers).collect(), method: entry.method }
+            }
             (path, data, url) => {
                 return Err(one_of_three(path.is_some(), data.is_some(), url.is_some()));
             }
         };
-        Ok(Self {
-            name: entry.name,
-            hash: entry.hash.map(|hash| hash.0),
-            location,
-        })
+        Ok(Self { name: entry.name, hash: entry.hash.map(|hash| hash.0), location })
     }
 }
 
@@ -149,14 +129,8 @@ fn one_of_three<E: Error>(path: bool, data: bool, url: bool) -> E {
         .into_iter()
         .filter_map(|(present, name)| present.then_some(name))
         .collect();
-    let found = if found.is_empty() {
-        "none of them".to_owned()
-    } else {
-        found.join(" and ")
-    };
-    E::custom(format_args!(
-        "a module has exactly one of `path`, `data` and `url`; this one has {found}"
-    ))
+    let found = if found.is_empty() { "none of them".to_owned() } else { found.join(" and ") };
+    E::custom(format_args!("a module has exactly one of `path`, `data` and `url`; this one has {found}"))
 }
 
 impl<'de> Deserialize<'de> for Number {
@@ -180,9 +154,7 @@ impl Visitor<'_> for NumberVisitor {
 
     // What TOML's numbers come as.
     fn visit_i64<E: Error>(self, value: i64) -> Result<Number, E> {
-        u64::try_from(value)
-            .map(Number)
-            .map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
+        u64::try_from(value).map(Number).map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
     }
 }
 
@@ -190,11 +162,9 @@ impl<'de> Deserialize<'de> for Hash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         // 1.41 finds a mismatch where the digits are upper-case.
-        unhex(text.as_bytes()).map(Hash).ok_or_else(|| {
-            D::Error::custom(format_args!(
-                "expected the 64 hex digits of a SHA-256, found {text:?}"
-            ))
-        })
+        unhex(text.as_bytes())
+            .map(Hash)
+            .ok_or_else(|| D::Error::custom(format_args!("expected the 64 hex digits of a SHA-256, found {text:?}")))
     }
 }
 

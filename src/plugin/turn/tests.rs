@@ -5,6 +5,8 @@ use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::*;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -54,16 +56,11 @@ fn wait_until(condition: impl Fn() -> bool) {
 }
 
 fn waiters_of<T>(turn: &Turn<T>) -> usize {
-    WAITS
-        .lock()
-        .queues
-        .get(&turn.key())
-        .map_or(0, |queue| queue.line.len())
+    WAITS.lock().count(turn.key()).0
 }
 
 fn no_trace_of<T>(turn: &Turn<T>) -> bool {
-    let waits = WAITS.lock();
-    !waits.queues.contains_key(&turn.key()) && !waits.waiting.values().any(|key| *key == turn.key())
+    WAITS.lock().count(turn.key()) == (0, 0)
 }
 
 #[test]

@@ -265,7 +265,7 @@ fn signals_of_the_host_do_not_reach_the_thread() {
     let one = counted();
     one.timer.begin(Some(soon(60_000))).unwrap();
     assert_eq!(
-        blocked_signals("self"),
+        blocked_signals("thread-self"),
         0,
         "the mask of the starting thread is restored"
     );

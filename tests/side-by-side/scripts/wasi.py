@@ -314,21 +314,34 @@ def start_up_order(t):
         present = [n for i, n in enumerate(names) if mask >> i & 1]
         calls = []
         from capi import Function, I32
-        note = Function(t.lib, "note", [I32], [], lambda _c, args, _d: calls.append((*names, "start", "f")[args[0]]))
+        note = Function(t.lib, "note", [I32], [], lambda _c, args, _d: calls.append((*names, "f")[args[0]]))
         exports = "".join(
             f'(func (export "{n}") {"(param i32 i32)" if n == "hs_init" else ""} (call $note (i32.const {names.index(n)})))' for n in present)
         plugin = t.lib.plugin(f"""(module (import "extism:host/user" "note" (func $note (param i32))) (memory (export "memory") 1)
-          {exports} (func $s (call $note (i32.const 3))) (start $s) (func (export "f") (call $note (i32.const 4))))""", [note], wasi=True)
+          {exports} (func (export "f") (call $note (i32.const 3))))""", [note], wasi=True)
         t.see(f"{present}: at creation", list(calls))
         calls.clear()
         plugin.call("f")
         plugin.call("f")
-        # The start function runs at each instantiation: 1.41 made one instance at creation already.
         t.see(f"{present}: in two calls", list(calls))
         plugin.reset()
         calls.clear()
         plugin.call("f")
         t.see(f"{present}: after a reset", list(calls))
+
+
+@script()
+def start_function_calls_the_host(t):
+    """A start function that calls a host function: never at creation, before the first call."""
+    from capi import Function
+    calls = []
+    note = Function(t.lib, "note", [], [], lambda *_: calls.append(1))
+    plugin = t.lib.plugin("""(module (import "extism:host/user" "note" (func $note)) (func $s (call $note)) (start $s)
+      (func (export "f") (result i32) (i32.const 2)))""", [note])
+    t.see("at creation", list(calls))
+    t.result("f", plugin.call("f"))
+    t.result("f again", plugin.call("f"))
+    t.see("in two calls", calls)
 
 
 @script()

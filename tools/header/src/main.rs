@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The files of `src/ffi`, in the order in which a reader meets them. C wants the types first.
-const SECTIONS: [&str; 7] =
-    ["types", "library", "compiled", "plugin", "function", "current_plugin", "log"];
+const SECTIONS: [&str; 7] = ["types", "library", "compiled", "plugin", "function", "current_plugin", "log"];
 
 /// The line of the frame that the sections replace.
 const PLACE: &str = "@SECTIONS@\n";
@@ -26,8 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut sections = String::new();
     for name in SECTIONS {
         let source = root.join("src/ffi").join(name).with_extension("rs");
-        sections += &section(&source, &config)
-            .map_err(|error| format!("{}: {error}", source.display()))?;
+        sections += &section(&source, &config).map_err(|error| format!("{}: {error}", source.display()))?;
     }
     let frame = fs::read_to_string(here.join("extism.h.in"))?;
     let (before, after) = frame.split_once(PLACE).ok_or("extism.h.in has no line @SECTIONS@")?;
@@ -39,25 +37,16 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn section(source: &Path, config: &cbindgen::Config) -> Result<String, Box<dyn Error>> {
     let heading = heading(&fs::read_to_string(source)?)?;
     let mut items = Vec::new();
-    cbindgen::Builder::new()
-        .with_config(config.clone())
-        .with_src(source)
-        .generate()?
-        .write(&mut items);
+    cbindgen::Builder::new().with_config(config.clone()).with_src(source).generate()?.write(&mut items);
     let items = shorten(String::from_utf8(items)?.trim());
     Ok(format!("\n{heading}\n{items}"))
 }
 
 /// A file's own documentation, `//! # Title` and what follows, as a C comment.
 fn heading(source: &str) -> Result<String, &'static str> {
-    let mut lines = source
-        .lines()
-        .map_while(|line| line.strip_prefix("//!"))
-        .map(|line| line.strip_prefix(' ').unwrap_or(line));
-    let title = lines
-        .next()
-        .and_then(|line| line.strip_prefix("# "))
-        .ok_or("the first line must be `//! # Title`")?;
+    let mut lines =
+        source.lines().map_while(|line| line.strip_prefix("//!")).map(|line| line.strip_prefix(' ').unwrap_or(line));
+    let title = lines.next().and_then(|line| line.strip_prefix("# ")).ok_or("the first line must be `//! # Title`")?;
 
     let rule = "=".repeat(title.chars().count());
     let mut comment = format!("/*\n * {title}\n * {rule}\n");

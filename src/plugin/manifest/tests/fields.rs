@@ -18,34 +18,16 @@ fn settings(in_json: &str, in_toml: &str) -> Settings {
 #[test]
 fn unknown_fields_are_named_with_path_and_position() {
     let top = "unknown field `foo`, expected one of `wasm`, `memory`, `config`, `allowed_hosts`";
-    bad(
-        &json("  \"foo\": 1"),
-        &["manifest (JSON), line 2, column 7, at foo: ", top],
-    );
-    bad(
-        &toml("foo = 1"),
-        &["manifest (TOML), line 1, column 1, at foo: ", top],
-    );
+    bad(&json("  \"foo\": 1"), &["manifest (JSON), line 2, column 7, at foo: ", top]);
+    bad(&toml("foo = 1"), &["manifest (TOML), line 1, column 1, at foo: ", top]);
 
     let memory = "unknown field `max`, expected one of `max_pages`, `max_http_response_bytes`";
-    bad(
-        &json("\"memory\": {\"max\": 1}"),
-        &["line 2, column 16, at memory.max: ", memory],
-    );
-    bad(
-        &toml("memory.max = 1"),
-        &["line 1, column 8, at memory.max: ", memory],
-    );
+    bad(&json("\"memory\": {\"max\": 1}"), &["line 2, column 16, at memory.max: ", memory]);
+    bad(&toml("memory.max = 1"), &["line 1, column 8, at memory.max: ", memory]);
 
     let wasm = "unknown field `foo`, expected one of `path`, `data`, `url`";
-    bad(
-        &json_module("{\"path\": \"x\", \"foo\": 1}"),
-        &["line 2, column 19, at wasm[0].foo: ", wasm],
-    );
-    bad(
-        "[[wasm]]\npath = 'x'\nfoo = 1",
-        &["line 3, column 1, at wasm[0].foo: ", wasm],
-    );
+    bad(&json_module("{\"path\": \"x\", \"foo\": 1}"), &["line 2, column 19, at wasm[0].foo: ", wasm]);
+    bad("[[wasm]]\npath = 'x'\nfoo = 1", &["line 3, column 1, at wasm[0].foo: ", wasm]);
 
     bad(
         &json_module("{\"data\": {\"ptr\": 1, \"len\": 1, \"foo\": 1}}"),
@@ -53,10 +35,7 @@ fn unknown_fields_are_named_with_path_and_position() {
     );
     // 1.41 takes no other spellings of names, either.
     for name in ["Wasm", "modules", "allowedHosts", "timeout", "timeoutMs"] {
-        bad(
-            &json(&format!("\"{name}\": null")),
-            &["unknown field", name],
-        );
+        bad(&json(&format!("\"{name}\": null")), &["unknown field", name]);
     }
 }
 
@@ -83,112 +62,47 @@ fn null_is_absent() {
     assert_eq!(modules[0].location, Location::Path("x".into()));
     assert_eq!((&modules[0].name, modules[0].hash), (&None, None));
     let (url, headers) = ("u".to_owned(), Default::default());
-    assert_eq!(
-        modules[1].location,
-        Location::Url {
-            url,
-            headers,
-            method: None
-        }
-    );
+    assert_eq!(modules[1].location, Location::Url { url, headers, method: None });
 }
 
 #[test]
 fn memory() {
-    assert_eq!(
-        settings("\"memory\": {}", "memory = {}").memory,
-        MemoryOptions::default()
-    );
+    assert_eq!(settings("\"memory\": {}", "memory = {}").memory, MemoryOptions::default());
     let in_json = r#""memory":
         {"max_pages": 0, "max_http_response_bytes": 1, "max_var_bytes": 18446744073709551615}"#;
     let in_toml = "memory = {max_pages = 0, max_http_response_bytes = 1, max_var_bytes = 18446744073709551615}";
-    let expected = MemoryOptions {
-        max_pages: Some(0),
-        max_http_response_bytes: Some(1),
-        max_var_bytes: Some(u64::MAX),
-    };
+    let expected =
+        MemoryOptions { max_pages: Some(0), max_http_response_bytes: Some(1), max_var_bytes: Some(u64::MAX) };
     assert_eq!(settings(in_json, in_toml).memory, expected);
 
     for field in ["max_pages", "max_http_response_bytes", "max_var_bytes"] {
         let at = format!("at memory.{field}: ");
-        for value in [
-            "-1",
-            "1.0",
-            "true",
-            "\"1\"",
-            "[]",
-            "{}",
-            "18446744073709551616",
-        ] {
-            bad(
-                &json(&format!("\"memory\": {{\"{field}\": {value}}}")),
-                &["line 2", &at, WHOLE],
-            );
-            bad(
-                &toml(&format!("memory.{field} = {value}")),
-                &["line 1", &at, WHOLE],
-            );
+        for value in ["-1", "1.0", "true", "\"1\"", "[]", "{}", "18446744073709551616"] {
+            bad(&json(&format!("\"memory\": {{\"{field}\": {value}}}")), &["line 2", &at, WHOLE]);
+            bad(&toml(&format!("memory.{field} = {value}")), &["line 1", &at, WHOLE]);
         }
         // 1.41: `max_pages` ends at 2^32 - 1.
         good(&json(&format!("\"memory\": {{\"{field}\": 4294967296}}")));
     }
-    bad(
-        &json("\"memory\": 1"),
-        &["at memory: ", "expected an object of memory limits"],
-    );
-    bad(
-        &toml("memory = 1"),
-        &["at memory: ", "expected an object of memory limits"],
-    );
-    bad(
-        &json("\"memory\": {\"max_pages\": 1, \"max_pages\": 1}"),
-        &["duplicate field"],
-    );
+    bad(&json("\"memory\": 1"), &["at memory: ", "expected an object of memory limits"]);
+    bad(&toml("memory = 1"), &["at memory: ", "expected an object of memory limits"]);
+    bad(&json("\"memory\": {\"max_pages\": 1, \"max_pages\": 1}"), &["duplicate field"]);
 }
 
 #[test]
 fn timeout_ms() {
-    let timeout = |ms: &str| {
-        settings(
-            &format!("\"timeout_ms\": {ms}"),
-            &format!("timeout_ms = {ms}"),
-        )
-        .timeout
-    };
+    let timeout = |ms: &str| settings(&format!("\"timeout_ms\": {ms}"), &format!("timeout_ms = {ms}")).timeout;
     assert_eq!(good(&json("\"config\": {}")).settings.timeout, None);
     // 1.41: a call that does not end at once is stopped.
     assert_eq!(timeout("0"), Some(Duration::ZERO));
     assert_eq!(timeout("1500"), Some(Duration::from_millis(1500)));
-    assert_eq!(
-        timeout("18446744073709551615"),
-        Some(Duration::from_millis(u64::MAX))
-    );
-    for value in [
-        "-1",
-        "1.0",
-        "1e3",
-        "18446744073709551616",
-        "\"5\"",
-        "false",
-        "[]",
-    ] {
-        bad(
-            &json(&format!("\"timeout_ms\": {value}")),
-            &["at timeout_ms: ", WHOLE],
-        );
-        bad(
-            &toml(&format!("timeout_ms = {value}")),
-            &["at timeout_ms: ", WHOLE],
-        );
+    assert_eq!(timeout("18446744073709551615"), Some(Duration::from_millis(u64::MAX)));
+    for value in ["-1", "1.0", "1e3", "18446744073709551616", "\"5\"", "false", "[]"] {
+        bad(&json(&format!("\"timeout_ms\": {value}")), &["at timeout_ms: ", WHOLE]);
+        bad(&toml(&format!("timeout_ms = {value}")), &["at timeout_ms: ", WHOLE]);
     }
-    bad(
-        &toml("timeout_ms = 1979-05-27"),
-        &["line 1, column 14, at timeout_ms: ", WHOLE],
-    );
-    bad(
-        &toml(&format!("timeout_ms = {}", "9".repeat(60))),
-        &["at timeout_ms: ", "overflow"],
-    );
+    bad(&toml("timeout_ms = 1979-05-27"), &["line 1, column 14, at timeout_ms: ", WHOLE]);
+    bad(&toml(&format!("timeout_ms = {}", "9".repeat(60))), &["at timeout_ms: ", "overflow"]);
 }
 
 #[test]
@@ -201,9 +115,7 @@ fn config() {
     let expected = [("a", "b"), ("", ""), ("x.y", "ä\0")];
     assert_eq!(config, expected.map(|(k, v)| (k.into(), v.into())).into());
     // In 1.41, too, the last one wins.
-    let config = good(&json(r#""config": {"a": "b", "a": "c"}"#))
-        .settings
-        .config;
+    let config = good(&json(r#""config": {"a": "b", "a": "c"}"#)).settings.config;
     assert_eq!(config["a"], "c");
 
     for value in ["1", "true", "[]", "{}", "1.5"] {
@@ -212,14 +124,8 @@ fn config() {
         bad(&toml(&format!("[config]\n\"a b\" = {value}")), at);
     }
     for value in ["1", "\"x\"", "[[\"a\", \"b\"]]"] {
-        bad(
-            &json(&format!("\"config\": {value}")),
-            &["at config: ", "expected a map"],
-        );
-        bad(
-            &toml(&format!("config = {value}")),
-            &["at config: ", "expected a map"],
-        );
+        bad(&json(&format!("\"config\": {value}")), &["at config: ", "expected a map"]);
+        bad(&toml(&format!("config = {value}")), &["at config: ", "expected a map"]);
     }
 }
 
@@ -227,34 +133,16 @@ fn config() {
 fn allowed_hosts() {
     assert_eq!(good(&json("\"config\": {}")).settings.allowed_hosts, None);
     let hosts = |list: &str| {
-        let list = settings(
-            &format!("\"allowed_hosts\": {list}"),
-            &format!("allowed_hosts = {list}"),
-        );
+        let list = settings(&format!("\"allowed_hosts\": {list}"), &format!("allowed_hosts = {list}"));
         list.allowed_hosts.unwrap()
     };
     assert!(hosts("[]").is_empty());
-    assert_eq!(
-        hosts("[\"*.example.com\", \"h\", \"h\", \"\"]"),
-        ["*.example.com", "h", "h", ""]
-    );
-    bad(
-        &json("\"allowed_hosts\": [\"a\", 1]"),
-        &["at allowed_hosts[1]: ", "expected a string"],
-    );
-    bad(
-        &toml("allowed_hosts = [\"a\", 1]"),
-        &["at allowed_hosts[1]: ", "expected a string"],
-    );
+    assert_eq!(hosts("[\"*.example.com\", \"h\", \"h\", \"\"]"), ["*.example.com", "h", "h", ""]);
+    bad(&json("\"allowed_hosts\": [\"a\", 1]"), &["at allowed_hosts[1]: ", "expected a string"]);
+    bad(&toml("allowed_hosts = [\"a\", 1]"), &["at allowed_hosts[1]: ", "expected a string"]);
     for value in ["\"h\"", "{}", "1"] {
-        bad(
-            &json(&format!("\"allowed_hosts\": {value}")),
-            &["at allowed_hosts: ", "a sequence"],
-        );
-        bad(
-            &toml(&format!("allowed_hosts = {value}")),
-            &["at allowed_hosts: ", "a sequence"],
-        );
+        bad(&json(&format!("\"allowed_hosts\": {value}")), &["at allowed_hosts: ", "a sequence"]);
+        bad(&toml(&format!("allowed_hosts = {value}")), &["at allowed_hosts: ", "a sequence"]);
     }
 }
 
@@ -265,32 +153,11 @@ fn allowed_paths() {
         "allowed_paths = {\"/b\" = \"/x\", \"ro:/a\" = \"/x\", \"ro:ro:\" = \"\", \"\" = \"y\"}",
     )
     .allowed_paths;
-    let path = |host: &str, guest: &str, read_only| AllowedPath {
-        host: host.into(),
-        guest: guest.into(),
-        read_only,
-    };
-    let expected = [
-        path("", "y", false),
-        path("/b", "/x", false),
-        path("/a", "/x", true),
-        path("ro:", "", true),
-    ];
+    let path = |host: &str, guest: &str, read_only| AllowedPath { host: host.into(), guest: guest.into(), read_only };
+    let expected = [path("", "y", false), path("/b", "/x", false), path("/a", "/x", true), path("ro:", "", true)];
     assert_eq!(paths, expected);
-    bad(
-        &json("\"allowed_paths\": {\"/a\": 1}"),
-        &["at allowed_paths[\"/a\"]: ", "a string"],
-    );
-    bad(
-        &toml("allowed_paths = {\"/a\" = 1}"),
-        &["at allowed_paths[\"/a\"]: ", "a string"],
-    );
-    bad(
-        &json("\"allowed_paths\": [\"/a\"]"),
-        &["at allowed_paths: ", "expected a map"],
-    );
-    bad(
-        &toml("allowed_paths = [\"/a\"]"),
-        &["at allowed_paths: ", "expected a map"],
-    );
+    bad(&json("\"allowed_paths\": {\"/a\": 1}"), &["at allowed_paths[\"/a\"]: ", "a string"]);
+    bad(&toml("allowed_paths = {\"/a\" = 1}"), &["at allowed_paths[\"/a\"]: ", "a string"]);
+    bad(&json("\"allowed_paths\": [\"/a\"]"), &["at allowed_paths: ", "expected a map"]);
+    bad(&toml("allowed_paths = [\"/a\"]"), &["at allowed_paths: ", "expected a map"]);
 }

@@ -9,10 +9,7 @@ fn is_bare(input: &[u8], module: &[u8]) {
     assert_eq!(manifest.modules.len(), 1);
     assert_eq!(manifest.modules[0].name, None);
     assert_eq!(manifest.modules[0].hash, None);
-    assert_eq!(
-        manifest.modules[0].location,
-        Location::Data(module.to_vec())
-    );
+    assert_eq!(manifest.modules[0].location, Location::Data(module.to_vec()));
     assert_eq!(manifest.settings, Settings::default());
 }
 
@@ -37,42 +34,21 @@ fn modules_and_wat_text() {
 #[test]
 fn manifests_may_begin_with_white_space_and_a_byte_order_mark() {
     for begin in ["", " \r\n\t", "\u{feff}", "\u{feff}\n"] {
-        assert_eq!(
-            good(&format!("{begin}{}\n ", json("\"config\":{}")))
-                .modules
-                .len(),
-            1
-        );
+        assert_eq!(good(&format!("{begin}{}\n ", json("\"config\":{}"))).modules.len(), 1);
         assert_eq!(good(&format!("{begin}{}", toml("# hi"))).modules.len(), 1);
     }
     // 1.41 takes CR LF, too.
-    assert_eq!(
-        good(&toml("timeout_ms = 1").replace('\n', "\r\n"))
-            .modules
-            .len(),
-        1
-    );
+    assert_eq!(good(&toml("timeout_ms = 1").replace('\n', "\r\n")).modules.len(), 1);
 }
 
 #[test]
 fn nothing() {
     for input in ["", " \n", "\u{feff}"] {
-        bad(
-            input,
-            &["the input is empty", "WAT text, or a JSON or TOML manifest"],
-        );
+        bad(input, &["the input is empty", "WAT text, or a JSON or TOML manifest"]);
     }
     // 1.41: "No wasm files specified in Extism manifest".
-    for input in [
-        "{}",
-        "{\"wasm\": []}",
-        "{\"wasm\": null}",
-        "{\"wasm\": [null]}",
-    ] {
-        bad(
-            input,
-            &["manifest (JSON): `wasm` lists no module", "\"path\""],
-        );
+    for input in ["{}", "{\"wasm\": []}", "{\"wasm\": null}", "{\"wasm\": [null]}"] {
+        bad(input, &["manifest (JSON): `wasm` lists no module", "\"path\""]);
     }
     for input in ["# nothing", "wasm = []", "timeout_ms = 1"] {
         bad(input, &["manifest (TOML): `wasm` lists no module"]);
@@ -88,35 +64,13 @@ fn too_much() {
 
 #[test]
 fn garbage() {
-    for input in [
-        "hello",
-        "plugin.wasm",
-        "null",
-        "[[{}]]",
-        "<html>",
-        "\"wasm\"",
-        "1",
-    ] {
+    for input in ["hello", "plugin.wasm", "null", "[[{}]]", "<html>", "\"wasm\"", "1"] {
         let neither = "neither a WebAssembly module (which begins with \"\\0asm\") nor WAT text";
-        bad(
-            input,
-            &[
-                "manifest (TOML), line 1, column ",
-                "taken for TOML",
-                neither,
-            ],
-        );
+        bad(input, &["manifest (TOML), line 1, column ", "taken for TOML", neither]);
     }
-    let neither = &[
-        "is neither a WebAssembly module",
-        "WAT text",
-        "JSON or TOML",
-    ];
+    let neither = &["is neither a WebAssembly module", "WAT text", "JSON or TOML"];
     bad_bytes(b"\x1f\x8b\x08\0\0\0\0\0\xff\xff", neither);
-    bad_bytes(
-        b"\x1f\x8b\x08\0\0\0\0\0\xff",
-        &["(9 bytes: 1f 8b 08 00 00 00 00 00 ...)"],
-    );
+    bad_bytes(b"\x1f\x8b\x08\0\0\0\0\0\xff", &["(9 bytes: 1f 8b 08 00 00 00 00 00 ...)"]);
     bad_bytes(b"\0as", &["(3 bytes: 00 61 73)", "byte 0 is NUL"]);
     bad_bytes(b"\0", &["(1 bytes: 00)", "byte 0 is NUL"]);
     bad_bytes(b"\xff\xfe{\0}\0", &["byte 0 is not valid UTF-8"]);
@@ -129,35 +83,17 @@ fn garbage() {
 #[test]
 fn json_syntax() {
     bad("{", &["manifest (JSON), line 1, column 1: EOF"]);
-    bad(
-        "{\n\"wasm\" []}",
-        &["manifest (JSON), line 2, column 8", "expected `:`"],
-    );
-    bad(
-        "{\"wasm\": [],}",
-        &["manifest (JSON), line 1, column 13: trailing comma"],
-    );
-    bad(
-        &format!("{} x", json("\"config\":{}")),
-        &["line 2, column 14: trailing characters"],
-    );
-    bad(
-        "{/* */}",
-        &["manifest (JSON), line 1, column 2: key must be a string"],
-    );
+    bad("{\n\"wasm\" []}", &["manifest (JSON), line 2, column 8", "expected `:`"]);
+    bad("{\"wasm\": [],}", &["manifest (JSON), line 1, column 13: trailing comma"]);
+    bad(&format!("{} x", json("\"config\":{}")), &["line 2, column 14: trailing characters"]);
+    bad("{/* */}", &["manifest (JSON), line 1, column 2: key must be a string"]);
     bad("{\"wasm\":[],\"wasm\":[]}", &["duplicate field `wasm`"]);
 }
 
 #[test]
 fn toml_syntax() {
-    bad(
-        "wasm = [\n1,\n",
-        &["manifest (TOML), line 2, column 3", "unclosed array"],
-    );
-    bad(
-        "wasm = []\nwasm = []",
-        &["manifest (TOML), line 2, column 1", "duplicate key"],
-    );
+    bad("wasm = [\n1,\n", &["manifest (TOML), line 2, column 3", "unclosed array"]);
+    bad("wasm = []\nwasm = []", &["manifest (TOML), line 2, column 1", "duplicate key"]);
     bad("wasm = []\nä = = 1", &["manifest (TOML), line 2, column 5"]);
 }
 
@@ -166,18 +102,8 @@ fn deep_nesting_is_an_error() {
     let deep = 200_000;
     for (open, inner, close) in [("[", "", "]"), ("{\"a\":", "1", "}"), ("[null,", "1", "]")] {
         let value = format!("{}{inner}{}", open.repeat(deep), close.repeat(deep));
-        for field in [
-            "wasm",
-            "memory",
-            "config",
-            "allowed_hosts",
-            "timeout_ms",
-            "other",
-        ] {
-            bad(
-                &format!("{{\"{field}\": {value}}}"),
-                &["manifest (JSON)", field],
-            );
+        for field in ["wasm", "memory", "config", "allowed_hosts", "timeout_ms", "other"] {
+            bad(&format!("{{\"{field}\": {value}}}"), &["manifest (JSON)", field]);
         }
     }
     for (open, inner, close) in [("[", "", "]"), ("{a=", "1", "}")] {
@@ -185,34 +111,16 @@ fn deep_nesting_is_an_error() {
         bad(&format!("config = {value}"), &["manifest (TOML)", "recurs"]);
     }
     let dotted = vec!["a"; deep].join(".");
-    bad(
-        &format!("config.{dotted} = 1"),
-        &["manifest (TOML)", "recurs"],
-    );
-    bad(
-        &format!("[config.{dotted}]"),
-        &["manifest (TOML)", "recurs"],
-    );
+    bad(&format!("config.{dotted} = 1"), &["manifest (TOML)", "recurs"]);
+    bad(&format!("[config.{dotted}]"), &["manifest (TOML)", "recurs"]);
 }
 
 #[test]
 fn what_the_host_wrote_does_not_make_a_message_long_or_broken() {
     let long = "x".repeat(100_000);
-    bad(
-        &json(&format!("\"{long}\": 1")),
-        &["unknown field `xxx", "expected one of `wasm`"],
-    );
-    bad(
-        &json(&format!("\"memory\": \"{long}\"")),
-        &["expected an object of memory limits"],
-    );
-    bad(
-        &json(&format!("\"config\": {{\"{long}\": 1}}")),
-        &["config[\"xxx", "xxx\"]"],
-    );
-    bad(
-        &json("\"a\\u0000\\nb\": 1"),
-        &["at [\"a\\0\\nb\"]", "unknown field `a\\u{0}\\nb`"],
-    );
+    bad(&json(&format!("\"{long}\": 1")), &["unknown field `xxx", "expected one of `wasm`"]);
+    bad(&json(&format!("\"memory\": \"{long}\"")), &["expected an object of memory limits"]);
+    bad(&json(&format!("\"config\": {{\"{long}\": 1}}")), &["config[\"xxx", "xxx\"]"]);
+    bad(&json("\"a\\u0000\\nb\": 1"), &["at [\"a\\0\\nb\"]", "unknown field `a\\u{0}\\nb`"]);
     bad(&format!("\"{long}\" = 1"), &["unknown field `xxx"]);
 }

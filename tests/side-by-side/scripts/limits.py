@@ -1,0 +1,117 @@
+"""memory.max_pages: what must fit, what may grow, and the messages."""
+
+from observe import script
+from probe import Probe, data
+
+GROW = """(module (import "extism:host/env" "alloc" (func $alloc (param i64) (result i64)))
+  (memory (export "memory") {pages})
+  (func (export "nothing"))
+  (func (export "size") (result i32) memory.size)
+  (func (export "one") (result i32) (memory.grow (i32.const 1)))
+  (func (export "five") (result i32) (memory.grow (i32.const 5)))
+  (func (export "alloc") (result i32) (i64.gt_u (call $alloc (i64.const 60000)) (i64.const 0))))"""
+
+
+@script()
+def initial_size(t):
+    """The initial sizes of all memories together must fit."""
+    for limit in (0, 1, 2, 3, 4, 5, 10):
+        for pages in (0, 1, 2, 3, 4):
+            plugin = t.created(f"{limit}: {pages}", lambda: t.lib.plugin({"wasm": [data(GROW.format(pages=pages))], "memory": {"max_pages": limit}}))
+            if plugin:
+                t.result(f"{limit}: {pages} nothing", plugin.call("nothing"))
+
+
+@script()
+def growth(t):
+    """After that, all memories together may grow by up to max_pages."""
+    for limit in (1, 2, 3, 5, 8):
+        plugin = t.created(f"{limit}", lambda: t.lib.plugin({"wasm": [data(GROW.format(pages=1))], "memory": {"max_pages": limit}}))
+        if not plugin:
+            continue
+        for n in range(limit + 2):
+            result = plugin.call("one")
+            t.see(f"{limit}: growth {n}", [result.code, result.error])
+        result = plugin.call("size")
+        t.see(f"{limit}: size", [result.code, result.error])
+
+
+@script()
+def growth_of_extism_memory(t):
+    """alloc counts too."""
+    for limit in (2, 4, 8):
+        probe = Probe(t, {"memory": {"max_pages": limit}})
+        count = []
+
+        def steps(p):
+            for _ in range(40):
+                yield "alloc", 65536
+                count.append(1)
+
+        result = probe.run(steps)
+        t.see(f"{limit}: ended", [result.code, result.error])
+        t.see(f"{limit}: between", limit - 2 <= len(count) <= limit + 2)
+
+
+@script()
+def big_input(t):
+    """An input that does not fit."""
+    for limit, size in ((4, 10), (4, 100_000), (4, 1 << 20), (100, 5 << 20), (100, 10 << 20)):
+        probe = Probe(t, {"memory": {"max_pages": limit}})
+
+        def steps(p):
+            t.see(f"{limit}: {size} length", (yield "input_length"))
+
+        t.result(f"{limit}: {size}", probe.run(steps, bytes(size)))
+
+        def small(p):
+            t.see(f"{limit}: after {size}", (yield "input_length"))
+
+        t.result(f"{limit}: after {size} call", probe.run(small, b"small"))
+
+
+@script()
+def own_maximum(t):
+    """A module's own maximum holds besides."""
+    plugin = t.lib.plugin(GROW.format(pages="1 3"))
+    t.see("grown", [plugin.call("one").code for _ in range(4)])
+
+
+@script()
+def tables(t):
+    """Table growth is limited."""
+    wat = """(module (table 1 funcref) (func (export "small") (result i32) (table.grow (ref.null func) (i32.const 10)))
+      (func (export "huge") (result i32) (table.grow (ref.null func) (i32.const 0x10000000))))"""
+    for limit in (None, 10):
+        plugin = t.lib.plugin({"wasm": [data(wat)], "memory": {"max_pages": limit}})
+        t.result(f"{limit}: small", plugin.call("small"))
+        t.result(f"{limit}: huge", plugin.call("huge"))
+
+
+@script()
+def big_initial_table(t):
+    for size in (100_000, 10_000_000):
+        wat = f'(module (table {size} funcref) (func (export "f")))'
+        plugin = t.created(f"{size}", lambda: t.lib.plugin({"wasm": [data(wat)], "memory": {"max_pages": 10}}))
+        if plugin:
+            t.result(f"{size}: f", plugin.call("f"))
+
+
+@script()
+def without_limit(t):
+    """Without max_pages a guest may have a lot of memory."""
+    plugin = t.lib.plugin(GROW.format(pages=1).replace("(i32.const 5)", "(i32.const 16384)"))
+    t.see("a GiB more", plugin.call("five").code)
+    t.see("size", plugin.call("size").code)
+
+
+@script()
+def wide_memory(t):
+    """64-bit memories."""
+    wat = """(module (memory i64 1) (func (export "f") (result i32) (i64.store (i64.const 8) (i64.const 5))
+      (i32.wrap_i64 (i64.load (i64.const 8)))) (func (export "grow") (result i32) (i32.wrap_i64 (memory.grow (i64.const 3))))
+      (func (export "past") (result i32) (i32.wrap_i64 (memory.grow (i64.const 70000)))))"""
+    plugin = t.created("created", lambda: t.lib.plugin(wat))
+    if plugin:
+        for name in ("f", "grow", "past"):
+            t.result(name, plugin.call(name))
