@@ -14,7 +14,7 @@
 //! | `memory` | the Extism memory manager |
 //!
 //! `ARCHITECTURE.md` has the drawing of the layers and the path of one call. Without the feature `runtime`
-//! everything above `guest` but the manifest is left out, so that the lower layers build and test in a minute.
+//! what needs it (`ffi`, plug-ins, most of `wasm`) is left out, so that all the rest builds and tests in a minute.
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn, missing_docs)]
 #![deny(clippy::undocumented_unsafe_blocks)]
@@ -30,5 +30,4 @@ mod state;
 
 #[cfg(feature = "runtime")]
 pub mod ffi;
-#[cfg(feature = "runtime")]
 mod wasm;

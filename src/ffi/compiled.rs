@@ -16,7 +16,6 @@ use crate::plugin::{Compiled, c_string};
 /// - `wasm`: `wasm_size` bytes: a WebAssembly module, WebAssembly text, or a manifest in JSON or
 ///   TOML. Read during the call only.
 /// - `functions`: an array of `n_functions` functions that the plug-in may import; NULL for none.
-///   Entries that are NULL are passed over.
 ///   A function may stand in any number of arrays; of two with the same name the later counts.
 ///   See `extism_function_new` for who owns them afterwards.
 /// - `with_wasi`: whether the plug-in may import WASI preview 1.

@@ -71,10 +71,7 @@ pub unsafe extern "C" fn extism_current_plugin_host_context(plugin: *mut ExtismC
     })
 }
 
-fn with_guest<T: FailValue>(
-    plugin: *mut ExtismCurrentPlugin,
-    work: impl FnOnce(&mut dyn Guest) -> Result<T>,
-) -> T {
+fn with_guest<T: FailValue>(plugin: *mut ExtismCurrentPlugin, work: impl FnOnce(&mut dyn Guest) -> Result<T>) -> T {
     boundary(|| {
         let found = handles::plugin_in_use(plugin, Kind::CurrentPlugin)?;
         found.with_guest(work).unwrap_or_else(|| Err(outside(plugin)))

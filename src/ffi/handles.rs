@@ -108,10 +108,7 @@ const DEFAULT_NAMESPACE: &str = "extism:host/user";
 
 /// Gives a function a handle.
 pub(super) fn add_function(function: UserFunction) -> Result<u64> {
-    let state = FunctionState {
-        namespace: DEFAULT_NAMESPACE.to_owned(),
-        function: Owner::Handle(Arc::new(function)),
-    };
+    let state = FunctionState { namespace: DEFAULT_NAMESPACE.to_owned(), function: Owner::Handle(Arc::new(function)) };
     FUNCTIONS.insert_with(|_| Arc::new(Function(Mutex::new(state))))
 }
 
@@ -173,7 +170,7 @@ fn spent() -> Error {
 pub(super) struct Functions(Vec<Arc<Function>>);
 
 impl Functions {
-    /// Reads the array: NULL or `count` handles, of which those that are NULL are passed over.
+    /// Reads the array: NULL or `count` handles.
     ///
     /// # Safety
     ///
@@ -184,8 +181,7 @@ impl Functions {
         }
         // SAFETY: the caller's promise, handed through.
         let handles = unsafe { args::array("`functions`", functions, count)? };
-        let present = handles.iter().enumerate().filter(|(_, handle)| !handle.is_null());
-        let found = present.map(|(index, handle)| {
+        let found = handles.iter().enumerate().map(|(index, handle)| {
             function(*handle).map_err(|error| error.context(format_args!("functions[{index}]")))
         });
         Ok(Self(found.collect::<Result<_>>()?))

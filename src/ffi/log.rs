@@ -1,7 +1,7 @@
 //! # Logs
 //!
-//! Logging is off until one of these functions turns it on, for the whole process: to a file or
-//! stream, to a buffer that the host drains, or to both. A line looks like
+//! Logging is off until one of these functions turns it on, once and for the whole process: to a
+//! file, to a stream, or to a buffer that the host drains. A line looks like
 //!
 //!     2026-01-31T12:00:00.000000Z  INFO extism::pdk: text plugin="4f6f..."
 //!
@@ -23,15 +23,14 @@ use crate::logging;
 ///   NULL for the standard error stream, `stdout` for standard output.
 /// - `log_level`: NULL for `error`.
 ///
-/// Returns true on success; false if the file cannot be opened or the level is none, with the
-/// reason in `extism_last_error`. Any thread.
+/// Returns true on success; false if the process has a log already, the file cannot be opened or the
+/// level is none, with the reason in `extism_last_error`. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn extism_log_file(filename: *const c_char, log_level: *const c_char) -> BooleanResult {
     boundary(|| {
         // SAFETY: the C contract: NUL-terminated strings or NULL.
-        let (filename, level) = unsafe {
-            (args::optional_text("`filename`", filename)?, args::optional_text("`log_level`", log_level)?)
-        };
+        let (filename, level) =
+            unsafe { (args::optional_text("`filename`", filename)?, args::optional_text("`log_level`", log_level)?) };
         logging::to_file(filename, level)?;
         Ok(1)
     })
@@ -42,7 +41,8 @@ pub unsafe extern "C" fn extism_log_file(filename: *const c_char, log_level: *co
 /// - `log_level`: NULL for `error`.
 ///
 /// The buffer holds 16 MiB; beyond that the oldest lines are dropped, and counted in a line of
-/// their own. Returns true on success; false if the level is none. Any thread.
+/// their own. Returns true on success; false if the process has a log already or the level is none,
+/// with the reason in `extism_last_error`. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn extism_log_custom(log_level: *const c_char) -> BooleanResult {
     boundary(|| {

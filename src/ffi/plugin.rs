@@ -12,7 +12,6 @@ use super::types::{
 use crate::error::Result;
 use crate::registry::{Kind, with_kind};
 
-
 /// Makes a plug-in.
 ///
 /// Compiles it and makes one plug-in of that; the parameters, and what can fail, are those of
@@ -207,8 +206,7 @@ unsafe fn call(
 ) -> i32 {
     operate(plugin, |plugin| {
         // SAFETY: our caller's promises.
-        let (name, input) =
-            unsafe { (args::text("`func_name`", func_name)?, args::bytes("`data`", data, data_len)?) };
+        let (name, input) = unsafe { (args::text("`func_name`", func_name)?, args::bytes("`data`", data, data_len)?) };
         let ended = plugin.call(name, input, host_context);
         if let (Some(error), true) = (&ended.error, ended.code != 0) {
             set_last_error(error);

@@ -68,12 +68,6 @@ pub(crate) fn guest_level() -> i32 {
     GUEST_LEVEL.load(Relaxed)
 }
 
-/// Keeps every thread from writing to the log while the result lives, so that a fork meanwhile leaves it usable
-/// on both sides. Drop it on both sides, in the thread that forked.
-pub(crate) fn hold() -> impl Sized {
-    SINK.get().map(Sink::lock)
-}
-
 fn number(level: LevelFilter) -> i32 {
     match level {
         LevelFilter::Off => i32::MAX,

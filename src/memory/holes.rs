@@ -1,4 +1,5 @@
-//! Freed space, by size and age: finds a hole that is large enough, and long enough free, in constant time.
+//! Freed space, by size and age: finds a hole that is large enough, and long enough free, in
+//! constant time.
 //!
 //! Holes are in lists by size class, four classes to each doubling, the longest freed at the head:
 //!
@@ -15,17 +16,20 @@
 use super::GRAIN;
 use super::records::{End, Hole, Id, Records, State};
 
-/// Classes 1 to 3 hold holes of that many grains; after them come four for each doubling up to 2^28 grains.
+/// Classes 1 to 3 hold holes of that many grains; after them come four for each doubling up to 2^28
+/// grains.
 const CLASSES: usize = 108;
 
-/// The holes at which a request looks in its own class, where the members may be a little too small for it.
+/// The holes at which a request looks in its own class, where the members may be a little too small
+/// for it.
 const LOOKED_AT: usize = 8;
 
 /// A hole is *rested* when this many blocks were freed after it.
 ///
-/// A guest may free a handle once more, some time after the library has freed it. By then the handle should not belong to
-/// another block. So the hole whose size fits best is taken only if it is rested; otherwise age decides. (Age alone
-/// would cut large holes up needlessly, and memory would grow by a tenth more.)
+/// A guest may free a handle once more, some time after the library has freed it. By then the
+/// handle should not belong to another block. So the hole whose size fits best is taken only if it
+/// is rested; otherwise age decides. (Age alone would cut large holes up needlessly, and memory
+/// would grow by a tenth more.)
 const RESTED: u32 = 64;
 
 /// The lists of holes.
@@ -34,8 +38,8 @@ pub(super) struct Holes {
     pub(super) lists: [List; CLASSES],
     /// One bit for each class: its list is not empty.
     pub(super) occupied: u128,
-    /// Counts what is freed. After 2^32 it begins anew, and ages are wrong for a while: only the order of reuse
-    /// depends on them.
+    /// Counts what is freed. After 2^32 it begins anew, and ages are wrong for a while: only the
+    /// order of reuse depends on them.
     clock: u32,
 }
 
@@ -65,7 +69,8 @@ impl Holes {
         self.append(records, id);
     }
 
-    /// Lengthens a hole by something that was freed just now: it becomes as young as its youngest part.
+    /// Lengthens a hole by something that was freed just now: it becomes as young as its youngest
+    /// part.
     #[inline]
     pub(super) fn grow(&mut self, records: &mut Records, id: Id, by: u32, old_end: End) {
         let freed = self.tick();
@@ -137,7 +142,8 @@ impl Holes {
         }
     }
 
-    /// A hole of at least `span` bytes: a rested one that fits well, otherwise the longest freed that is at hand.
+    /// A hole of at least `span` bytes: a rested one that fits well, otherwise the longest freed
+    /// that is at hand.
     pub(super) fn find(&self, records: &Records, span: u32) -> Option<Id> {
         let class = class_of(span);
         let larger = self.occupied & (u128::MAX << class << 1);
@@ -162,9 +168,7 @@ impl Holes {
     /// Looks at the first few of a class.
     fn find_in_class(&self, records: &Records, class: usize, span: u32) -> Option<Id> {
         let newer = |&id: &Id| records.hole(id)?.newer;
-        std::iter::successors(self.lists[class].oldest, newer)
-            .take(LOOKED_AT)
-            .find(|&id| records[id].length >= span)
+        std::iter::successors(self.lists[class].oldest, newer).take(LOOKED_AT).find(|&id| records[id].length >= span)
     }
 
     /// The end that was free first when what lies between these two holes is freed.
@@ -225,7 +229,8 @@ impl Holes {
     }
 }
 
-/// The size class of a hole of so many bytes, and the class in which a block of so many bytes looks first.
+/// The size class of a hole of so many bytes, and the class in which a block of so many bytes looks
+/// first.
 #[inline]
 pub(super) fn class_of(span: u32) -> usize {
     let grains = span / GRAIN as u32;

@@ -1,4 +1,5 @@
-//! From a handle to its record: a table of two levels, so that a look-up is two loads and no search.
+//! From a handle to its record: a table of two levels, so that a look-up is two loads and no
+//! search.
 
 use super::GRAIN;
 use super::records::Id;
@@ -9,12 +10,14 @@ const ENTRIES: usize = 1024;
 /// The bytes of Extism memory that a leaf covers.
 const COVERED: u64 = ENTRIES as u64 * GRAIN;
 
-/// The leaves that a reset keeps, so that the next call finds them: the first 128 KiB of Extism memory.
+/// The leaves that a reset keeps, so that the next call finds them: the first 128 KiB of Extism
+/// memory.
 const KEPT_LEAVES: usize = 8;
 
 type Leaf = [Option<Id>; ENTRIES];
 
-/// An entry is set where a live block begins, and nowhere else. A leaf is there once a block began in its part.
+/// An entry is set where a live block begins, and nowhere else. A leaf is there once a block began
+/// in its part.
 #[derive(Debug)]
 pub(super) struct Index {
     leaves: Vec<Option<Box<Leaf>>>,

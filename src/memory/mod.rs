@@ -1,25 +1,28 @@
 //! The Extism memory manager: which bytes of a plug-in's Extism memory belong to which block.
 //!
-//! A plug-in has a wasm memory of its own for what it and the host hand each other: the *Extism memory*. This
-//! module decides where blocks lie in it. It never reads or writes the memory itself (only [`erase`] does): all
-//! that it knows is kept here, in the host. A guest can write any byte of Extism memory, so nothing that the host
-//! relies on is in there: no block header, no free list, no length.
+//! A plug-in has a wasm memory of its own for what it and the host hand each other: the *Extism
+//! memory*. This module decides where blocks lie in it. It never reads or writes the memory itself
+//! (only [`erase()`] does): all that it knows is kept here, in the host. A guest can write any byte
+//! of Extism memory, so nothing that the host relies on is in there: no block header, no free list,
+//! no length.
 //!
 //! # The memory, drawn
 //!
 //! ```text
-//! 0     16                                                            top       capacity      4 GiB
-//! |     |                                                              |            |            |
-//! +-----+---------+-----------+----------------+---------+-------------+------------+ - - - - - -+
-//! |never|  block  |   hole    |     block      |  block  |    hole     |  not given | not yet    |
-//! |given| (live)  |(two freed |     (live)     | (live)  |(freed, keeps| out since  | grown      |
-//! | out |         |  blocks)  |                |         | its bytes)  | the reset  |            |
-//! +-----+---------+-----------+----------------+---------+-------------+------------+ - - - - - -+
-//!       ^ handle 16                             <-------> length asked for, rounded up to 16 bytes
+//! 0     16                                                     top       capacity      4 GiB
+//! |     |                                                       |            |            |
+//! +-----+---------+-----------+---------+---------+-------------+------------+ - - - - - -+
+//! |never|  block  |   hole    |  block  |  block  |    hole     | not given  |  not yet   |
+//! |given| (live)  |(two freed | (live)  | (live)  |(freed, keeps| out since  |   grown    |
+//! | out |         |  blocks)  |         |         | its bytes)  | the reset  |            |
+//! +-----+---------+-----------+---------+---------+-------------+------------+ - - - - - -+
+//!       ^                               ^         ^
+//!       handle 16                       handle    handle + length, rounded up to 16 bytes
 //! ```
 //!
-//! A *handle* is the offset of a block's first byte; 0 means "none", which is why nothing begins below 16.
-//! From 16 to `top` blocks and holes lie side by side without a gap, and no two holes are neighbours.
+//! A *handle* is the offset of a block's first byte; 0 means "none", which is why nothing begins
+//! below 16. From 16 to `top` blocks and holes lie side by side without a gap, and no two holes are
+//! neighbours.
 //!
 //! # The tables in the host
 //!
@@ -35,19 +38,20 @@
 //!
 //! # Where a new block goes
 //!
-//! 1. At `top`, as long as the memory reaches. PDKs free what the library took over and free it again later, so a
-//!    freed handle should stay unused for as long as possible.
-//! 2. Where the memory would have to grow: into a hole, the longest freed first. Size classes find one in constant
-//!    time. Holes are never searched one by one: nothing interrupts this code, and a hostile guest would make
-//!    each of its allocations scan millions of them.
+//! 1. At `top`, as long as the memory reaches. PDKs free what the library took over and free it
+//!    again later, so a freed handle should stay unused for as long as possible.
+//! 2. Where the memory would have to grow: into a hole, the longest freed first. Size classes find
+//!    one in constant time. Holes are never searched one by one: nothing interrupts this code, and
+//!    a hostile guest would make each of its allocations scan millions of them.
 //! 3. If no hole is found: the memory must grow ([`Shortage::Grow`]).
 //!
 //! # What a hostile guest can cost
 //!
-//! Every operation takes constant time, apart from the growth of a table, which is paid for by what filled it. The
-//! tables are bounded: at most 4 Mi blocks and holes together (128 MiB of records; beyond that the answer is
-//! [`Shortage::Never`]), and an index of at most a quarter of the memory that blocks lie in. A host that has no
-//! memory left for the tables answers `Never` as well. [`Blocks::reset`] gives back what a spike took.
+//! Every operation takes constant time, apart from the growth of a table, which is paid for by what
+//! filled it. The tables are bounded: at most 4 Mi blocks and holes together (128 MiB of records;
+//! beyond that the answer is [`Shortage::Never`]), and an index of at most a quarter of the memory
+//! that blocks lie in. A host that has no memory left for the tables answers `Never` as well.
+//! [`Blocks::reset`] gives back what a spike took.
 
 #[allow(unsafe_code)]
 mod erase;
@@ -76,7 +80,8 @@ const GRAIN: u64 = 16;
 /// The longest block there can be: from [`FIRST`] to [`MAX_BYTES`].
 const MAX_LENGTH: u64 = MAX_BYTES - FIRST;
 
-// Offsets and lengths are kept in 32 bits, and the end of the longest block must still round up within them.
+// Offsets and lengths are kept in 32 bits, and the end of the longest block must still round up
+// within them.
 const _: () = assert!(MAX_LENGTH + GRAIN - 1 <= u32::MAX as u64);
 
 /// Why there is no block.
@@ -84,15 +89,17 @@ const _: () = assert!(MAX_LENGTH + GRAIN - 1 <= u32::MAX as u64);
 pub enum Shortage {
     /// The memory is too small.
     Grow {
-        /// The number of bytes that the memory must have, at least, for the same request to succeed.
+        /// The number of bytes that the memory must have, at least, for the same request to
+        /// succeed.
         to: u64,
     },
-    /// No growth helps: the block would end behind [`MAX_BYTES`], there are too many blocks, or the host has no
-    /// memory left to keep an account of it.
+    /// No growth helps: the block would end behind [`MAX_BYTES`], there are too many blocks, or the
+    /// host has no memory left to keep an account of it.
     Never,
 }
 
-/// The blocks of one plug-in's Extism memory: which are live, where freed space is, where the next one goes.
+/// The blocks of one plug-in's Extism memory: which are live, where freed space is, where the next
+/// one goes.
 ///
 /// Takes nothing from the heap before the first block.
 #[derive(Debug)]
@@ -115,19 +122,14 @@ impl Default for Blocks {
 impl Blocks {
     /// No blocks.
     pub fn new() -> Self {
-        Self {
-            records: Records::new(),
-            index: Index::new(),
-            holes: Holes::new(),
-            last: None,
-            top: FIRST,
-        }
+        Self { records: Records::new(), index: Index::new(), holes: Holes::new(), last: None, top: FIRST }
     }
 
-    /// A new block of `len` bytes in a memory of `capacity` bytes: its handle, or 0 (no block) if `len` is 0.
+    /// A new block of `len` bytes in a memory of `capacity` bytes: its handle, or 0 (no block) if
+    /// `len` is 0.
     ///
-    /// The bytes of the block are what they were: zero if they were not given out since the memory was last erased,
-    /// else what was left in them.
+    /// The bytes of the block are what they were: zero if they were not given out since the memory
+    /// was last erased, else what was left in them.
     ///
     /// # Errors
     ///
@@ -145,13 +147,8 @@ impl Blocks {
             return self.alloc_below_top(len, capacity);
         }
         let offset = self.top;
-        let block = Record {
-            offset: narrow(offset),
-            length: narrow(len),
-            before: self.last,
-            after: None,
-            state: State::Live,
-        };
+        let block =
+            Record { offset: narrow(offset), length: narrow(len), before: self.last, after: None, state: State::Live };
         let Some(id) = self.register(block) else {
             return self.alloc_below_top(len, capacity);
         };
@@ -163,8 +160,8 @@ impl Blocks {
 
     /// Frees the block that begins at `handle`; its bytes stay as they are.
     ///
-    /// False if no live block begins there (0, an address inside of a block, a block that was freed before, any
-    /// number that was never a handle): nothing has happened then.
+    /// False if no live block begins there (0, an address inside of a block, a block that was freed
+    /// before, any number that was never a handle): nothing has happened then.
     #[inline]
     pub fn free(&mut self, handle: u64) -> bool {
         let Some(id) = self.index.take(handle) else {
@@ -188,7 +185,8 @@ impl Blocks {
         true
     }
 
-    /// The length that the block at `handle` was asked for with; `None` if no live block begins there.
+    /// The length that the block at `handle` was asked for with; `None` if no live block begins
+    /// there.
     #[inline]
     pub fn length(&self, handle: u64) -> Option<u64> {
         let id = self.index.get(handle)?;
@@ -197,14 +195,15 @@ impl Blocks {
 
     /// The end of everything that was given out since the last reset, never less than [`FIRST`].
     ///
-    /// Freeing does not lower it: a freed block keeps its bytes, and they have to be erased as well.
+    /// Freeing does not lower it: a freed block keeps its bytes, and they have to be erased as
+    /// well.
     #[inline]
     pub fn high_water(&self) -> u64 {
         self.top
     }
 
-    /// Forgets all blocks. Costs what was used since the last reset, and gives tables that a spike made large back
-    /// to the host.
+    /// Forgets all blocks. Costs what was used since the last reset, and gives tables that a spike
+    /// made large back to the host.
     pub fn reset(&mut self) {
         if self.last.is_none() {
             return;
@@ -230,7 +229,7 @@ impl Blocks {
         if let Some(hole) = hole.or_else(|| last_hole.filter(fits)) {
             return self.alloc_in_hole(hole, narrow(len)).ok_or(Shortage::Never);
         }
-        // A hole that ends at `top` is too small, but what the memory grows by comes right behind it.
+        // A hole that ends at `top` is too small, but the memory grows right behind it.
         let offset = last_hole.map_or(self.top, |id| self.records[id].offset.into());
         let end = offset + span;
         match last_hole {
@@ -242,43 +241,39 @@ impl Blocks {
                 self.top = end;
                 Ok(offset)
             }
-            // `alloc` would have taken it.
+            // It would fit above `top`, but the host had no memory for its record.
             None => Err(Shortage::Never),
         }
     }
 
     /// Makes a block in a hole that is large enough. `None`: no room in the tables.
     fn alloc_in_hole(&mut self, id: Id, len: u32) -> Option<u64> {
-        let Record { offset, length, before, after, state } = self.records[id];
-        let State::Hole(Hole { old_end, .. }) = state else {
+        let hole = self.records[id];
+        let State::Hole(Hole { old_end, .. }) = hole.state else {
             return None;
         };
-        let rest = length.checked_sub(narrow(round_up(len.into())))?;
+        let span = narrow(round_up(len.into()));
+        let rest = hole.length.checked_sub(span)?;
         if rest == 0 {
             return self.take_whole(id, len);
         }
-        let block = match old_end {
-            End::Low => Record { offset, length: len, before, after: Some(id), state: State::Live },
-            End::High => Record { offset: offset + rest, length: len, before: Some(id), after, state: State::Live },
+        let (offset, before, after) = match old_end {
+            End::Low => (hole.offset, hole.before, Some(id)),
+            End::High => (hole.offset + rest, Some(id), hole.after),
         };
-        let block_offset = block.offset;
-        let block = self.register(block)?;
-        match old_end {
-            End::Low => {
-                self.records[id].offset = offset + (length - rest);
-                self.records[id].before = Some(block);
-                self.set_after(before, block);
-            }
-            End::High => {
-                self.records[id].after = Some(block);
-                self.set_before(after, block);
-            }
+        let state = State::Live;
+        let block = self.register(Record { offset, length: len, before, after, state })?;
+        self.set_after(before, block);
+        self.set_before(after, block);
+        if old_end == End::Low {
+            self.records[id].offset += span;
         }
         self.holes.shrink(&mut self.records, id, rest);
-        Some(block_offset.into())
+        Some(offset.into())
     }
 
-    /// Turns a hole into a block of `len` bytes with the same beginning. The caller answers for the end.
+    /// Turns a hole into a block of `len` bytes with the same beginning. The caller answers for the
+    /// end.
     fn take_whole(&mut self, id: Id, len: u32) -> Option<u64> {
         let offset = self.records[id].offset.into();
         if !self.index.set(offset, id) {
@@ -300,8 +295,8 @@ impl Blocks {
         self.holes.grow(&mut self.records, low, by, old_end);
     }
 
-    /// Takes away the record of `next`, which lies right behind `id` and is in no list, so that `id` can have its
-    /// bytes: that many.
+    /// Takes away the record of `next`, which lies right behind `id` and is in no list, so that
+    /// `id` can have its bytes: that many.
     #[inline]
     fn join_upwards(&mut self, id: Id, next: Id) -> u32 {
         let Record { after, .. } = self.records[next];
@@ -354,10 +349,11 @@ impl Blocks {
     }
 }
 
-/// The bytes that a guest's `(offset, length)` names in a memory of `size` bytes; `None` if they reach past its end.
+/// The bytes that a guest's `(offset, length)` names in a memory of `size` bytes; `None` if they
+/// reach past its end.
 ///
-/// This is the only place where a pair of numbers from a guest becomes a range. Whoever wants to read or write
-/// Extism memory for a guest asks here first.
+/// This is the only place where a pair of numbers from a guest becomes a range. Whoever wants to
+/// read or write Extism memory for a guest asks here first.
 #[inline]
 pub fn range(offset: u64, length: u64, size: usize) -> Option<Range<usize>> {
     let end = usize::try_from(offset.checked_add(length)?).ok()?;

@@ -1,19 +1,22 @@
-//! One record for each block and hole, in a slab: a record keeps its place, and its place is its name.
+//! One record for each block and hole, in a slab: a record keeps its place, and its place is its
+//! name.
 
 use std::num::NonZeroU32;
 use std::ops::{Index, IndexMut};
 
-use super::{GRAIN, narrow, round_up};
+use super::{narrow, round_up};
 
 /// The most blocks and holes that a memory can have.
 ///
-/// It bounds what a guest with the smallest blocks costs the host: 128 MiB for 64 MiB of Extism memory.
+/// It bounds what a guest with the smallest blocks costs the host: 128 MiB for 64 MiB of Extism
+/// memory.
 pub(super) const MAX_RECORDS: usize = 4 << 20;
 
 /// The records that a reset leaves room for, so that the next call finds it.
 const KEPT_RECORDS: usize = 512;
 
-/// The name of a record: its place in the slab, counted from 1 (so that an `Option` of it has four bytes).
+/// The name of a record: its place in the slab, counted from 1 (so that an `Option` of it has four
+/// bytes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Id(NonZeroU32);
 
@@ -28,7 +31,7 @@ impl Id {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record {
     pub(super) offset: u32,
-    /// What was asked for. Of a hole: all of it, a multiple of [`GRAIN`].
+    /// What was asked for. Of a hole: all of it, a multiple of 16.
     pub(super) length: u32,
     pub(super) before: Option<Id>,
     pub(super) after: Option<Id>,
@@ -66,7 +69,7 @@ pub(super) enum End {
     High,
 }
 
-// Two records in a cache line, none across two.
+// A power of two, so that a place is a shift away, and small.
 const _: () = assert!(size_of::<Record>() == 32);
 const _: () = assert!(MAX_RECORDS < u32::MAX as usize);
 
@@ -74,7 +77,6 @@ impl Record {
     /// The bytes that it takes up.
     #[inline]
     pub(super) fn span(&self) -> u32 {
-        debug_assert!(self.length > 0 && u64::from(self.length) <= u64::from(u32::MAX) - (GRAIN - 1));
         narrow(round_up(self.length.into()))
     }
 
@@ -159,6 +161,16 @@ impl Records {
     /// All records, vacant ones too.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Record> {
         self.slots.iter()
+    }
+
+    /// The records that can be used again.
+    #[cfg(test)]
+    pub(super) fn vacancies(&self) -> usize {
+        let next = |&id: &Id| match self[id].state {
+            State::Vacant { next } => next,
+            _ => panic!("in use"),
+        };
+        std::iter::successors(self.vacant, next).count()
     }
 
     /// The records that there is room for.

@@ -9,8 +9,8 @@ use invariants::check;
 
 const PAGE: u64 = 64 << 10;
 
-/// A memory so full that the next block of 16 bytes or more does not fit behind the last: `count` blocks of `len`
-/// bytes, and the capacity.
+/// A memory so full that the next block of 16 bytes or more does not fit behind the last: `count`
+/// blocks of `len` bytes, and the capacity.
 fn full(count: usize, len: u64) -> (Blocks, Vec<u64>, u64) {
     let mut blocks = Blocks::new();
     let handles = (0..count).map(|_| blocks.alloc(len, MAX_BYTES).unwrap()).collect();
@@ -131,7 +131,9 @@ fn a_rested_hole_that_fits_comes_before_an_older_that_is_larger() {
 
 #[test]
 fn a_merged_hole_is_taken_from_at_the_end_that_was_free_first() {
-    for (freed, expected) in [([0, 1, 2], [0, 1, 2]), ([2, 1, 0], [2, 1, 0]), ([2, 0, 1], [2, 1, 0]), ([0, 2, 1], [0, 1, 2])] {
+    for (freed, expected) in
+        [([0, 1, 2], [0, 1, 2]), ([2, 1, 0], [2, 1, 0]), ([2, 0, 1], [2, 1, 0]), ([0, 2, 1], [0, 1, 2])]
+    {
         let (mut blocks, handles, capacity) = full(4, 64);
         free_all(&mut blocks, &freed.map(|i| handles[i]));
         for i in expected {
@@ -139,6 +141,48 @@ fn a_merged_hole_is_taken_from_at_the_end_that_was_free_first() {
             check(&blocks);
         }
     }
+}
+
+#[test]
+fn a_hole_is_as_young_as_its_youngest_part() {
+    // The other hole is once of the same size class, once of a larger one.
+    for other in [64, 90] {
+        let lens = [64, 1, 1, other, 1].map(|grains| grains * 16);
+        let mut blocks = Blocks::new();
+        let handles = lens.map(|len| blocks.alloc(len, MAX_BYTES).unwrap());
+        let capacity = blocks.high_water();
+        free_all(&mut blocks, &[handles[0], handles[3], handles[1]]);
+        assert_eq!(blocks.alloc(64 * 16, capacity), Ok(handles[3]), "{other}");
+        check(&blocks);
+    }
+}
+
+#[test]
+fn the_rest_of_an_old_hole_is_old() {
+    let mut blocks = Blocks::new();
+    let large = blocks.alloc(4096, MAX_BYTES).unwrap();
+    blocks.alloc(16, MAX_BYTES).unwrap();
+    let small = blocks.alloc(1024, MAX_BYTES).unwrap();
+    let capacity = blocks.alloc(16, MAX_BYTES).unwrap() + 16;
+    free_all(&mut blocks, &[large, small]);
+    assert_eq!(blocks.alloc(3072, capacity), Ok(large));
+    assert_eq!(blocks.alloc(1024, capacity), Ok(large + 3072));
+    assert_eq!(blocks.alloc(1024, capacity), Ok(small));
+    check(&blocks);
+}
+
+#[test]
+fn a_hole_at_the_end_is_found_behind_smaller_ones() {
+    // More holes of its class, too small for the request, than are looked at.
+    let (mut blocks, handles, _) = full(100, 20 * 16);
+    let last = blocks.alloc(23 * 16, MAX_BYTES).unwrap();
+    let capacity = blocks.high_water();
+    let small: Vec<u64> = handles.iter().copied().step_by(2).collect();
+    free_all(&mut blocks, &small);
+    assert!(blocks.free(last));
+    assert_eq!(blocks.alloc(22 * 16, capacity), Ok(last));
+    assert_eq!(blocks.high_water(), capacity);
+    check(&blocks);
 }
 
 #[test]

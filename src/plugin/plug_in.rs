@@ -88,8 +88,7 @@ impl Plugin {
         let id = Uuid::new_v4();
         let interrupt = Arc::new(Interrupt::new());
         let config = Arc::new(Mutex::new(compiled.config.clone()));
-        let state =
-            State::new(id, Arc::clone(&interrupt), Arc::clone(&config), compiled.max_var_bytes);
+        let state = State::new(id, Arc::clone(&interrupt), Arc::clone(&config), compiled.max_var_bytes);
         Self {
             id,
             timer: Timer::new(Arc::clone(&interrupt), compiled.program.ticker()),
@@ -235,10 +234,8 @@ impl Plugin {
 
     /// Merges a JSON object of strings into the configuration; `null` removes a key.
     pub fn configure(&self, json: &[u8]) -> Result<()> {
-        let changes: std::collections::BTreeMap<String, Option<String>> =
-            serde_json::from_slice(json).map_err(|error| {
-                Error::new(format!("the configuration must be a JSON object of strings: {error}"))
-            })?;
+        let changes: std::collections::BTreeMap<String, Option<String>> = serde_json::from_slice(json)
+            .map_err(|error| Error::new(format!("the configuration must be a JSON object of strings: {error}")))?;
         let mut config = self.config.lock();
         for (key, value) in changes {
             match value {
@@ -287,9 +284,10 @@ struct Running<'a>(&'a Plugin);
 
 impl<'a> Running<'a> {
     fn begin(plugin: &'a Plugin, deadline: Option<Instant>, context: *mut c_void) -> Result<Self> {
-        plugin.timer.begin(deadline).map_err(|error| {
-            Error::new(format!("cannot start the thread that watches over timeouts: {error}"))
-        })?;
+        plugin
+            .timer
+            .begin(deadline)
+            .map_err(|error| Error::new(format!("cannot start the thread that watches over timeouts: {error}")))?;
         plugin.host.set_context(context);
         Ok(Self(plugin))
     }

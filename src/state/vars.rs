@@ -102,8 +102,7 @@ mod tests {
     #[test]
     fn empty_values_cannot_fill_the_host() {
         let mut vars = Vars::new(None);
-        let full = (0..u64::from(u32::MAX))
-            .find(|i| vars.set(format!("{i:01024}").as_bytes(), b"").is_err());
+        let full = (0..u64::from(u32::MAX)).find(|i| vars.set(format!("{i:01024}").as_bytes(), b"").is_err());
         assert_eq!(full, Some(1024));
     }
 }

@@ -108,8 +108,6 @@ fn profiler(name: &str) -> Result<ProfilingStrategy> {
         "perf" => Ok(ProfilingStrategy::PerfMap),
         "jitdump" => Ok(ProfilingStrategy::JitDump),
         "vtune" => Ok(ProfilingStrategy::VTune),
-        other => Err(Error::new(format!(
-            "EXTISM_PROFILE is `{other}`; it takes `perf`, `jitdump` or `vtune`"
-        ))),
+        other => Err(Error::new(format!("EXTISM_PROFILE is `{other}`; it takes `perf`, `jitdump` or `vtune`"))),
     }
 }

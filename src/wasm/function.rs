@@ -63,14 +63,9 @@ const ON_STACK: usize = 8;
 /// Defines a host function for guests, in place of one of the same name that was defined before.
 pub(super) fn define(linker: &mut Linker<Ctx>, engine: &Engine, offer: &Offer) -> wasmtime::Result<()> {
     let function = std::sync::Arc::clone(&offer.function);
-    let ty = FuncType::new(
-        engine,
-        function.params.iter().map(|ty| ty.wasm()),
-        function.results.iter().map(|ty| ty.wasm()),
-    );
-    let call = move |caller: Caller<'_, Ctx>, values: &mut [MaybeUninit<ValRaw>]| {
-        dispatch(&function, caller, values)
-    };
+    let ty =
+        FuncType::new(engine, function.params.iter().map(|ty| ty.wasm()), function.results.iter().map(|ty| ty.wasm()));
+    let call = move |caller: Caller<'_, Ctx>, values: &mut [MaybeUninit<ValRaw>]| dispatch(&function, caller, values);
     // SAFETY: `dispatch` reads as many arguments of the types as `ty` has, and writes as many results, both taken
     // from the same `UserFunction` as `ty`; the types are numbers, so no value outlives a collector's root.
     unsafe { linker.func_new_unchecked(&offer.namespace, &offer.function.name, ty, call)? };
@@ -155,11 +150,7 @@ impl Slot {
         let pointer = ptr::from_mut(caller).cast::<Caller<'static, Ctx>>();
         self.current.store(pointer, Ordering::Release);
         callback();
-        while self
-            .current
-            .compare_exchange_weak(pointer, CLOSED, Ordering::Acquire, Ordering::Relaxed)
-            .is_err()
-        {
+        while self.current.compare_exchange_weak(pointer, CLOSED, Ordering::Acquire, Ordering::Relaxed).is_err() {
             std::thread::yield_now();
         }
     }
@@ -171,8 +162,7 @@ impl Slot {
                 CLOSED => return None,
                 IN_USE => std::thread::yield_now(),
                 pointer => {
-                    let taken =
-                        self.current.compare_exchange(pointer, IN_USE, Ordering::Acquire, Ordering::Relaxed);
+                    let taken = self.current.compare_exchange(pointer, IN_USE, Ordering::Acquire, Ordering::Relaxed);
                     if taken.is_ok() {
                         break pointer;
                     }

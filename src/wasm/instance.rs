@@ -93,15 +93,10 @@ impl Live {
         }
     }
 
-    fn instantiate(
-        program: &Program,
-        store: &mut Store<Ctx>,
-        command: bool,
-    ) -> wasmtime::Result<(Instance, Memory)> {
+    fn instantiate(program: &Program, store: &mut Store<Ctx>, command: bool) -> wasmtime::Result<(Instance, Memory)> {
         if let Some(fuel) = program.fuel {
             store.set_fuel(fuel)?;
         }
-        store.data().state.interrupt.check()?;
         if !program.main.has_own_memory {
             store.data_mut().limits.expect_initial(1);
             let memory = Memory::new(&mut *store, MemoryType::new64(1, Some(MEMORY_MAX / PAGE)))?;
@@ -168,9 +163,9 @@ impl Live {
         if self.program.wasi.is_some() {
             wasi::enter();
         }
+        // A cancel or deadline that moved the epoch before this line is not lost: the watchdog moves it again and
+        // again until the call has ended.
         self.store.set_epoch_deadline(1);
-        // A cancel that came before the line above moved the epoch too early to be seen.
-        self.store.data().state.interrupt.check()?;
         if let Some(fuel) = self.program.fuel {
             self.store.set_fuel(fuel)?;
         }

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use wasmtime::ResourceLimiter;
-
 /// One WebAssembly page.
 pub(super) const PAGE: u64 = 64 * 1024;
 /// No memory passes this: the address range that is reserved for each.
@@ -49,10 +47,7 @@ impl Budget {
     }
 
     fn take(&self, bytes: u64) -> bool {
-        let took = self
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
-            .is_ok();
+        let took = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok();
         if !took {
             self.deny();
         }
@@ -120,7 +115,8 @@ impl Limits {
 
 // What is allowed here and then refused by the operating system stays taken until the store is dropped: the hook
 // for failures is also called for growth that never came by here, so nothing can be given back there.
-impl ResourceLimiter for Limits {
+#[cfg(feature = "runtime")]
+impl wasmtime::ResourceLimiter for Limits {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let maximum = maximum.map_or(u64::MAX, |bytes| bytes as u64);
         Ok(self.growing(current as u64, desired as u64, maximum))

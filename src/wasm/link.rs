@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use wasmtime::{Caller, Engine, ExternType, FuncType, InstancePre, Linker, Module, UnknownImportError, ValRaw, ValType};
+use wasmtime::{
+    Caller, Engine, ExternType, FuncType, InstancePre, Linker, Module, UnknownImportError, ValRaw, ValType,
+};
 
 use super::ctx::{Access, Ctx, Settings};
 use super::engine::{self, EngineKey, environment};
@@ -271,9 +273,7 @@ fn missing_import(module_name: &str, namespace: &str, name: &str, ty: &ExternTyp
 
 /// A type in the words of the text format.
 pub(super) fn type_name(ty: &ExternType) -> String {
-    let list = |types: &mut dyn Iterator<Item = ValType>| {
-        types.map(|ty| ty.to_string()).collect::<Vec<_>>().join(", ")
-    };
+    let list = |types: &mut dyn Iterator<Item = ValType>| types.map(|ty| ty.to_string()).collect::<Vec<_>>().join(", ");
     match ty {
         ExternType::Func(ty) => {
             format!("a function ({}) -> ({})", list(&mut ty.params()), list(&mut ty.results()))

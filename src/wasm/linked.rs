@@ -39,9 +39,9 @@ pub(super) fn in_order(parts: Vec<(String, Part)>, main_name: &str, main: &Modul
     }
     let mut ordered = Vec::with_capacity(waiting.len());
     while !waiting.is_empty() {
-        let ready = waiting.iter().find(|(_, module)| {
-            module.part.module.imports().all(|import| !waiting.contains_key(import.module()))
-        });
+        let ready = waiting
+            .iter()
+            .find(|(_, module)| module.part.module.imports().all(|import| !waiting.contains_key(import.module())));
         let Some(name) = ready.map(|(name, _)| name.clone()) else {
             let names: BTreeSet<_> = waiting.keys().map(String::as_str).collect();
             let names = names.into_iter().collect::<Vec<_>>().join("`, `");
@@ -165,7 +165,13 @@ pub(super) fn instantiate(
 }
 
 impl Command {
-    fn run(&self, export: &str, mut caller: Caller<'_, Ctx>, params: &[Val], results: &mut [Val]) -> wasmtime::Result<()> {
+    fn run(
+        &self,
+        export: &str,
+        mut caller: Caller<'_, Ctx>,
+        params: &[Val],
+        results: &mut [Val],
+    ) -> wasmtime::Result<()> {
         let outer = Outer::of(&mut caller);
         let ctx = caller.data();
         let state = State::detached(&ctx.state);
@@ -207,12 +213,14 @@ fn call_outside(
     let Some(outer) = caller.data().outer else {
         return Err(wasmtime::Error::msg("a command runs without a caller"));
     };
-    outer.with(|outer| {
-        if let Some(fuel) = fuel {
-            outer.set_fuel(fuel)?;
-        }
-        let result = function.call(&mut *outer, params, results);
-        let left = outer.get_fuel().ok();
-        result.map(|()| left)
-    }).and_then(|left| left.map_or(Ok(()), |left| caller.set_fuel(left)))
+    outer
+        .with(|outer| {
+            if let Some(fuel) = fuel {
+                outer.set_fuel(fuel)?;
+            }
+            let result = function.call(&mut *outer, params, results);
+            let left = outer.get_fuel().ok();
+            result.map(|()| left)
+        })
+        .and_then(|left| left.map_or(Ok(()), |left| caller.set_fuel(left)))
 }

@@ -1,23 +1,37 @@
 //! All contact with wasmtime: engines, preparing and linking modules, instances, limits, deadlines, WASI.
+//!
+//! What is here without the feature `runtime` needs no wasmtime, and has unit tests.
 
+#[cfg(feature = "runtime")]
 #[allow(unsafe_code)] // callers that wait, and Extism memory given back to the system
 mod ctx;
+#[cfg(feature = "runtime")]
 mod engine;
+#[cfg(feature = "runtime")]
 #[allow(unsafe_code)] // `func_new_unchecked`, and the caller of a running callback
 mod function;
+#[cfg(feature = "runtime")]
 mod instance;
 mod limits;
+#[cfg(feature = "runtime")]
 #[allow(unsafe_code)] // `func_new_unchecked`
 mod link;
+#[cfg(feature = "runtime")]
 mod linked;
+#[cfg(feature = "runtime")]
 mod outcome;
+#[cfg(any(feature = "runtime", test))]
 mod rewrite;
+#[cfg(feature = "runtime")]
 mod wasi;
 #[allow(unsafe_code)] // signal masks
 pub(crate) mod watchdog;
 
-pub(crate) use ctx::{Host, Settings};
-pub(crate) use function::{Number, NumberType, Offer, UserFunction};
-pub(crate) use instance::Live;
-pub(crate) use link::{Directory, Export, Program, Request, SourceModule};
-pub(crate) use outcome::Outcome;
+#[cfg(feature = "runtime")]
+pub(crate) use {
+    ctx::{Host, Settings},
+    function::{Number, NumberType, Offer, UserFunction},
+    instance::Live,
+    link::{Directory, Export, Program, Request, SourceModule},
+    outcome::Outcome,
+};

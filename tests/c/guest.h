@@ -99,7 +99,8 @@ static inline bool output_is(ExtismPlugin *plugin, const char *text) {
   ExtismSize length = extism_plugin_output_length(plugin);
   const uint8_t *data = extism_plugin_output_data(plugin);
   if (data && length == strlen(text) && memcmp(data, text, length) == 0) return true;
-  printf("  the output is \"%.*s\"\n", data ? (int)length : 6, data ? (const char *)data : "(NULL)");
+  printf("  the output is \"%.*s\"\n", data ? (int)length : 6,
+         data ? (const char *)data : "(NULL)");
   return false;
 }
 

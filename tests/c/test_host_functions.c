@@ -132,8 +132,8 @@ static bool test_user_data(void) {
 static bool test_namespaces(void) {
   static const char wat[] =
       "(module (import \"mine\" \"f\" (func $mine (result i32)))"
-      "(import \"extism:host/user\" \"f\" (func $user (result i32)))" FUNC_I32("mine", "(call $mine)")
-          FUNC_I32("user", "(call $user)") ")";
+      "(import \"extism:host/user\" \"f\" (func $user (result i32)))"
+      FUNC_I32("mine", "(call $mine)") FUNC_I32("user", "(call $user)") ")";
   int32_t one = 1, two = 2;
   ExtismFunction *mine = giving("f", &one), *user = giving("f", &two);
   extism_function_set_namespace(mine, "mine");
@@ -250,6 +250,29 @@ static bool test_memory(void) {
   return true;
 }
 
+/* What cannot be met is 0 for a host function, and ends no call by itself. */
+CALLBACK(alloc_too_much) {
+  UNUSED;
+  NOTE(extism_current_plugin_memory_alloc(plugin, 1 << 20) == 0);
+  NOTE(extism_current_plugin_memory_alloc(plugin, 100) != 0);
+}
+
+static bool test_memory_limit(void) {
+  char text[MANIFEST_SIZE];
+  manifest(text, GUEST(USER("f", ""), FUNC_I32("run", "(call $f) (i32.const 5)")
+                                      FUNC("trap", "(call $f) unreachable")),
+           "\"memory\": {\"max_pages\": 4}");
+  ExtismPlugin *plugin = plugin_using(
+      text, extism_function_new("f", NULL, 0, NULL, 0, alloc_too_much, NULL, NULL));
+  CHECK(plugin != NULL);
+  CHECK_INT(call(plugin, "run"), 5);
+  CHECK(extism_plugin_error(plugin) == NULL);
+  CHECK_INT(call(plugin, "trap"), -1);
+  CHECK_TEXT(extism_plugin_error(plugin), "oom");
+  extism_plugin_free(plugin);
+  return true;
+}
+
 int main(int argc, char **argv) {
   check_begin(argc, argv);
   RUN(test_all_types);
@@ -262,5 +285,6 @@ int main(int argc, char **argv) {
   RUN(test_wrong_type);
   RUN(test_in_place_of_a_library_function);
   RUN(test_memory);
+  RUN(test_memory_limit);
   return check_end();
 }

@@ -6,7 +6,9 @@
 #include "guest.h"
 
 #define EMPTY "(module (func (export \"run\")))"
-#define CALLER "(module (import \"extism:host/user\" \"f\" (func $f)) (func (export \"run\") (call $f)))"
+#define CALLER                                              \
+  "(module (import \"extism:host/user\" \"f\" (func $f))"   \
+  " (func (export \"run\") (call $f)))"
 
 static int calls, finalised;
 

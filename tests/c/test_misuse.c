@@ -124,8 +124,7 @@ static bool test_bad_functions(void) {
   CHECK(!extism_function_new("f", NULL, 0, NULL, 0, NULL, NULL, NULL));
   CHECK(extism_last_error() != NULL);
 
-  /* A NULL among the functions is skipped. */
-  const ExtismFunction *functions[] = {NULL};
+  const ExtismFunction *functions[] = {NULL}; /* passed over */
   ExtismPlugin *plugin = plugin_with(EMPTY, functions, 1);
   CHECK(plugin != NULL);
   extism_plugin_free(plugin);

@@ -165,6 +165,55 @@ static bool test_during_a_call(void) {
   return true;
 }
 
+/* The text that one thread has asked for stays, whatever others do with the plug-in. */
+static bool test_error_text_is_the_threads_own(void) {
+  ExtismPlugin *plugin = waiting_plugin("");
+  CHECK(plugin != NULL);
+  CHECK_INT(call(plugin, "fails"), 3);
+  const char *error = extism_plugin_error(plugin);
+  CHECK_TEXT(error, "output!");
+  for (int i = 0; i < 3; i++) {
+    struct caller caller;
+    begin(&caller, plugin, i == 1 ? "fails" : "nowhere");
+    end(&caller);
+    CHECK(caller.error[0] != '\0');
+  }
+  CHECK_TEXT(error, "output!");
+  CHECK_TEXT(extism_plugin_error(plugin), "Function not found: nowhere");
+  extism_plugin_free(plugin);
+  return true;
+}
+
+/* While a host function runs, any thread may use its current-plugin handle. */
+static void *alloc_in_thread(void *plugin) {
+  ExtismMemoryHandle block = extism_current_plugin_memory_alloc(plugin, 10);
+  NOTE(block != 0);
+  NOTE(extism_current_plugin_memory_length(plugin, block) == 10);
+  NOTE(extism_current_plugin_memory(plugin) != NULL);
+  return NULL;
+}
+
+CALLBACK(use_threads) {
+  UNUSED;
+  pthread_t threads[4];
+  for (int i = 0; i < 4; i++) {
+    NOTE(!pthread_create(&threads[i], NULL, alloc_in_thread, plugin));
+  }
+  for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+}
+
+static bool test_current_plugin_in_other_threads(void) {
+  ExtismFunction *function =
+      extism_function_new("wait", NULL, 0, NULL, 0, use_threads, NULL, NULL);
+  const ExtismFunction *functions[] = {function};
+  ExtismPlugin *plugin = plugin_with(WAT, functions, 1);
+  CHECK(plugin != NULL);
+  CHECK_INT(call(plugin, "waits"), 0);
+  extism_plugin_free(plugin);
+  extism_function_free(function);
+  return true;
+}
+
 static bool test_cancel(void) {
   ExtismPlugin *plugin = waiting_plugin("");
   CHECK(plugin != NULL);
@@ -329,6 +378,8 @@ int main(int argc, char **argv) {
   RUN(test_second_call_waits);
   RUN(test_waiting_counts_against_the_timeout);
   RUN(test_during_a_call);
+  RUN(test_error_text_is_the_threads_own);
+  RUN(test_current_plugin_in_other_threads);
   RUN(test_cancel);
   RUN(test_cancel_reaches_one_plugin);
   RUN(test_timeout_reaches_one_plugin);

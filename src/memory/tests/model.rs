@@ -1,8 +1,9 @@
-//! Random operations, compared with a model that is too simple to be wrong: a sorted map of the live blocks.
+//! Random operations, compared with a model that is too simple to be wrong: a sorted map of the
+//! live blocks.
 
 use std::collections::BTreeMap;
 
-use super::invariants::check;
+use super::invariants::{check, check_records};
 use crate::memory::holes::class_of;
 use crate::memory::{Blocks, FIRST, MAX_BYTES, Shortage};
 
@@ -76,7 +77,7 @@ impl Test {
             _ => self.ask(),
         }
         assert_eq!(self.blocks.high_water(), self.top);
-        check(&self.blocks);
+        check_records(&self.blocks);
         let (at, len) = self.pick();
         assert_eq!(self.blocks.length(at), len);
     }
@@ -94,7 +95,7 @@ impl Test {
         if let Err(Shortage::Grow { to }) = result {
             self.expect_growth(len, to);
             assert_eq!(self.blocks.alloc(len, to - 1), result, "less is not enough");
-            check(&self.blocks);
+            check_records(&self.blocks);
             let wanted = if self.random.below(2) == 0 { to } else { to.next_multiple_of(65536) };
             if wanted > self.limit {
                 return self.free_live();
@@ -132,7 +133,7 @@ impl Test {
 
     fn expect_block(&mut self, handle: u64, len: u64) {
         let end = handle + span(len);
-        assert!(handle >= FIRST && handle % 16 == 0 && end <= self.capacity);
+        assert!(handle >= FIRST && handle.is_multiple_of(16) && end <= self.capacity);
         if self.top + span(len) <= self.capacity {
             assert_eq!(handle, self.top, "freed space is used although there is other");
         } else if end > self.top {
@@ -176,6 +177,7 @@ impl Test {
     }
 
     fn reset(&mut self) {
+        check(&self.blocks);
         self.blocks.reset();
         self.dead.extend(self.live.keys());
         self.live.clear();
@@ -189,6 +191,7 @@ fn run(limit: u64, longest_log: u64) {
         for _ in 0..3000 {
             test.step();
         }
+        check(&test.blocks);
     }
 }
 

@@ -220,7 +220,9 @@ def allowed_hosts(t):
             t.see(name, (yield from request(p, {"url": f"http://{host}:{port}/a"})))
 
         manifest = {} if hosts is None else {"allowed_hosts": hosts}
-        t.result(f"{name}: call", Probe(t, manifest).run(steps))
+        probe = t.created(f"{name}: created", lambda: Probe(t, manifest))
+        if probe:
+            t.result(f"{name}: call", probe.run(steps))
 
 
 @script()

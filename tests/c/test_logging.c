@@ -1,0 +1,207 @@
+/* Logs: in a buffer that the host drains, in a file, to a stream. Where the log goes is set once
+ * for a process, so each of these tests has a process of its own. */
+#define _POSIX_C_SOURCE 200809L /* for fork */
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <extism.h>
+
+#include "guest.h"
+
+#define PATH "test_logging.log" /* in the directory that the test runs in */
+#define LOG(LEVEL) ENV("log_" LEVEL, "(param i64)")
+#define WAT                                                                              \
+  GUEST(LOG("trace") LOG("debug") LOG("info") LOG("warn") LOG("error")                   \
+            ENV("get_log_level", "(result i32)"),                                        \
+        DATA("onetwo")                                                                   \
+        FUNC("all", "(call $log_trace " BLOCK(0, 1) ") (call $log_debug " BLOCK(0, 2) ")" \
+                    "(call $log_info " BLOCK(0, 3) ") (call $log_warn " BLOCK(3, 3) ")"  \
+                    "(call $log_error " BLOCK(0, 6) ")")                                 \
+        FUNC_I32("level", "(call $get_log_level)")                                       \
+        FUNC("no_block", "(call $log_info (i64.const 12345))"))
+
+static char drained[4096];
+static size_t n_drained, n_lines;
+
+/* A drained line ends with a newline and is no string: its size counts. */
+static void append(const char *line, ExtismSize size) {
+  NOTE(size > 0 && line[size - 1] == '\n');
+  if (n_drained + size >= sizeof drained) return;
+  memcpy(drained + n_drained, line, size);
+  n_drained += size;
+  drained[n_drained] = '\0';
+  n_lines++;
+}
+
+static void drain(void) {
+  n_drained = n_lines = 0;
+  drained[0] = '\0';
+  extism_log_drain(append);
+}
+
+/* The UUID of a plug-in as it stands in a log line. */
+static void id_text(ExtismPlugin *plugin, char to[37]) {
+  const uint8_t *id = extism_plugin_id(plugin);
+  for (int i = 0; i < 16; i++) {
+    to += sprintf(to, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", id[i]);
+  }
+}
+
+static bool test_lines(void) {
+  CHECK(extism_log_custom("extism::pdk=info"));
+  ExtismPlugin *plugin = plugin_from(WAT);
+  CHECK(plugin != NULL);
+  drain();
+  CHECK_INT(call(plugin, "all"), 0);
+  drain();
+  CHECK_INT(n_lines, 3);
+
+  /* 2026-01-31T12:00:00.000000Z  INFO extism::pdk: one plugin="..." */
+  char id[37], expected[128];
+  id_text(plugin, id);
+  CHECK(drained[4] == '-' && drained[10] == 'T');
+  sprintf(expected, "Z  INFO extism::pdk: one plugin=\"%s\"\n", id);
+  CHECK_CONTAINS(drained, expected);
+  sprintf(expected, "Z  WARN extism::pdk: two plugin=\"%s\"\n", id);
+  CHECK_CONTAINS(drained, expected);
+  sprintf(expected, "Z ERROR extism::pdk: onetwo plugin=\"%s\"\n", id);
+  CHECK_CONTAINS(drained, expected);
+
+  drain(); /* what was drained is gone */
+  CHECK_INT(n_lines, 0);
+  extism_plugin_free(plugin);
+  return true;
+}
+
+static bool logs_at(const char *filter, int32_t level, size_t lines) {
+  CHECK(extism_log_custom(filter));
+  ExtismPlugin *plugin = plugin_from(WAT);
+  CHECK(plugin != NULL);
+  drain();
+  CHECK_INT(call(plugin, "level"), level);
+  CHECK_INT(call(plugin, "all"), 0);
+  drain();
+  CHECK_INT(n_lines, lines);
+  extism_plugin_free(plugin);
+  return true;
+}
+
+static bool test_trace(void) { return logs_at("extism::pdk=trace", 0, 5); }
+static bool test_warn(void) { return logs_at("warn", 3, 2); }
+static bool test_default_level(void) { return logs_at(NULL, 4, 1); }
+static bool test_off(void) { return logs_at("off", INT32_MAX, 0); }
+static bool test_other_target(void) { return logs_at("cranelift=trace", INT32_MAX, 0); }
+
+static bool test_without_a_log(void) {
+  ExtismPlugin *plugin = plugin_from(WAT);
+  CHECK(plugin != NULL);
+  CHECK_INT(call(plugin, "level"), INT32_MAX);
+  CHECK_INT(call(plugin, "all"), 0);
+  CHECK_INT(call(plugin, "no_block"), -1);
+  CHECK(extism_plugin_error(plugin) != NULL);
+  drain();
+  CHECK_INT(n_lines, 0);
+  extism_plugin_free(plugin);
+  return true;
+}
+
+static bool test_bad_levels(void) {
+  static const char *const bad[] = {"loud", "extism=loud", "\xff"};
+  for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    CHECK(!extism_log_custom(bad[i]));
+    CHECK(extism_last_error() != NULL);
+    CHECK(!extism_log_file(PATH, bad[i]));
+    CHECK(extism_last_error() != NULL);
+  }
+  CHECK(extism_log_custom("info")); /* nothing is spoilt */
+  return true;
+}
+
+/* A drain may use the library, and what it logs is drained later. */
+static ExtismPlugin *logging;
+
+static void log_while_draining(const char *line, ExtismSize size) {
+  (void)line, (void)size;
+  n_lines++;
+  if (n_lines == 1) NOTE(call(logging, "all") == 0);
+}
+
+static bool test_drain_may_log(void) {
+  CHECK(extism_log_custom("extism::pdk=error"));
+  logging = plugin_from(WAT);
+  CHECK(logging != NULL);
+  CHECK_INT(call(logging, "all"), 0);
+  n_lines = 0;
+  extism_log_drain(log_while_draining);
+  extism_log_drain(log_while_draining);
+  CHECK_INT(n_lines, 2);
+  extism_plugin_free(logging);
+  return true;
+}
+
+static const char *read_log(void) {
+  static char content[4096];
+  FILE *file = fopen(PATH, "rb");
+  if (!file) return NULL;
+  content[fread(content, 1, sizeof content - 1, file)] = '\0';
+  fclose(file);
+  return content;
+}
+
+static bool test_file(void) {
+  remove(PATH);
+  CHECK(!extism_log_file("/no/such/directory/log", "info"));
+  CHECK_CONTAINS(extism_last_error(), "/no/such/directory/log");
+  CHECK(extism_log_file(PATH, "extism::pdk=warn"));
+  ExtismPlugin *plugin = plugin_from(WAT);
+  CHECK(plugin != NULL);
+  CHECK_INT(call(plugin, "all"), 0);
+  CHECK_CONTAINS(read_log(), " WARN extism::pdk: two plugin=\"");
+  CHECK_CONTAINS(read_log(), "ERROR extism::pdk: onetwo plugin=\"");
+  CHECK(!strstr(read_log(), ": one plugin"));
+  extism_plugin_free(plugin);
+  remove(PATH);
+  return true;
+}
+
+static bool test_stdout(void) { return extism_log_file("stdout", "off"); }
+static bool test_stderr(void) { return extism_log_file("stderr", "off"); }
+static bool test_dash(void) { return extism_log_file("-", "off"); }
+static bool test_default_stream(void) { return extism_log_file(NULL, "off"); }
+
+/* Runs a test in a process of its own. */
+static void run_alone(const char *name, bool (*test)(void)) {
+  pid_t child = fork();
+  if (child == 0) {
+    check_run(name, test);
+    exit(check_failed);
+  }
+  int status = 1;
+  if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
+    check_failed++;
+  } else if (!check_filter || strstr(name, check_filter)) {
+    check_passed++;
+  }
+}
+
+#define RUN_ALONE(TEST) run_alone(#TEST, TEST)
+
+int main(int argc, char **argv) {
+  check_begin(argc, argv);
+  RUN_ALONE(test_lines);
+  RUN_ALONE(test_trace);
+  RUN_ALONE(test_warn);
+  RUN_ALONE(test_default_level);
+  RUN_ALONE(test_off);
+  RUN_ALONE(test_other_target);
+  RUN_ALONE(test_without_a_log);
+  RUN_ALONE(test_bad_levels);
+  RUN_ALONE(test_drain_may_log);
+  RUN_ALONE(test_file);
+  RUN_ALONE(test_stdout);
+  RUN_ALONE(test_stderr);
+  RUN_ALONE(test_dash);
+  RUN_ALONE(test_default_stream);
+  return check_end();
+}

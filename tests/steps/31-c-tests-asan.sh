@@ -1,0 +1,11 @@
+#!/bin/sh
+# The C tests again, with the compiler's sanitizers: memory errors, leaks, undefined behaviour.
+sanitize='-fsanitize=address,undefined -fno-sanitize-recover=all'
+echo 'int main(void) { return 0; }' >"$OUT/sanitize.c"
+# shellcheck disable=SC2086
+if ! ${CC:-cc} $sanitize -o "$OUT/sanitize" "$OUT/sanitize.c"; then
+    echo "the compiler has no sanitizers"
+    exit 77
+fi
+# shellcheck disable=SC2086
+exec "$ROOT/tests/c/run.sh" c-asan $sanitize
