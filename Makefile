@@ -46,13 +46,13 @@ test: all  ## run all tests; TEST_STRICT=1 turns skips into failures, STEPS="abi
 
 lint:  ## formatting, clippy, documentation, the header, the licences of dependencies
 	$(CARGO) fmt --all --check
+	find .ci tests c-examples examples -type f \( -name '*.sh' -o -path .ci/run \) -print0 | xargs -0 -n 1 bash -n
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --workspace check bans licenses sources; \
+	else echo 'cargo-deny is not installed: dependencies are not checked'; fi
+	tests/steps/15-header.sh
 	$(CARGO) clippy --locked -p libextism --no-default-features --all-targets -- -D warnings
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
-	tests/steps/15-header.sh
-	find .ci tests c-examples examples -type f \( -name '*.sh' -o -path .ci/run \) -print0 | xargs -0 -n 1 bash -n
-	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --all-features check bans licenses sources; \
-	else echo 'cargo-deny is not installed: dependencies are not checked'; fi
 
 header:  ## write include/extism.h from src/ffi
 	@mkdir -p include

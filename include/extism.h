@@ -167,7 +167,6 @@ const char *extism_last_error(void);
  * - `wasm`: `wasm_size` bytes: a WebAssembly module, WebAssembly text, or a manifest in JSON or
  *   TOML. Read during the call only.
  * - `functions`: an array of `n_functions` functions that the plug-in may import; NULL for none.
- *   Entries that are NULL are passed over.
  *   A function may stand in any number of arrays; of two with the same name the later counts.
  *   See `extism_function_new` for who owns them afterwards.
  * - `with_wasi`: whether the plug-in may import WASI preview 1.
@@ -499,8 +498,8 @@ void *extism_current_plugin_host_context(ExtismCurrentPlugin *plugin);
  * Logs
  * ====
  *
- * Logging is off until one of these functions turns it on, for the whole process: to a file or
- * stream, to a buffer that the host drains, or to both. A line looks like
+ * Logging is off until one of these functions turns it on, once and for the whole process: to a
+ * file, to a stream, or to a buffer that the host drains. A line looks like
  *
  *     2026-01-31T12:00:00.000000Z  INFO extism::pdk: text plugin="4f6f..."
  *
@@ -517,8 +516,8 @@ void *extism_current_plugin_host_context(ExtismCurrentPlugin *plugin);
  *   NULL for the standard error stream, `stdout` for standard output.
  * - `log_level`: NULL for `error`.
  *
- * Returns true on success; false if the file cannot be opened or the level is none, with the
- * reason in `extism_last_error`. Any thread.
+ * Returns true on success; false if the process has a log already, the file cannot be opened or the
+ * level is none, with the reason in `extism_last_error`. Any thread.
  */
 bool extism_log_file(const char *filename, const char *log_level);
 
@@ -528,7 +527,8 @@ bool extism_log_file(const char *filename, const char *log_level);
  * - `log_level`: NULL for `error`.
  *
  * The buffer holds 16 MiB; beyond that the oldest lines are dropped, and counted in a line of
- * their own. Returns true on success; false if the level is none. Any thread.
+ * their own. Returns true on success; false if the process has a log already or the level is none,
+ * with the reason in `extism_last_error`. Any thread.
  */
 bool extism_log_custom(const char *log_level);
 

@@ -22,7 +22,7 @@ impl Bench {
     fn new(max_pages: usize) -> Self {
         let config = BTreeMap::from([("key".to_owned(), "value".to_owned())]);
         let config = Arc::new(Mutex::new(config));
-        let state = State::new(Uuid::nil(), Arc::new(Interrupt::new()), config, Some(16));
+        let state = State::new(Uuid::nil(), Arc::new(Interrupt::new()), config, Some(20));
         Self { memory: vec![0; PAGE], max: max_pages * PAGE, state }
     }
 
@@ -177,7 +177,7 @@ fn config_and_variables_take_their_blocks_over() {
     let name = bench.text("name");
     let found = bench.run("var_get", &[name]).unwrap();
     assert_eq!(bench.read(found), b"0123456789");
-    let (name, bytes) = (bench.text("other"), bench.text("0123456"));
+    let (name, bytes) = (bench.text("other"), bench.text("01"));
     let full = bench.run("var_set", &[name, bytes]).unwrap_err();
     assert_eq!(full.to_string(), "Variable store is full");
     let name = bench.text("name");

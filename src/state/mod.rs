@@ -72,7 +72,7 @@ pub(crate) struct State {
     pub error: Option<GuestError>,
     /// What `var_get` and `var_set` work on; survives calls.
     pub vars: Vars,
-    /// Of the last HTTP request.
+    /// Of the last HTTP request, also if an earlier call made it.
     pub response: LastResponse,
     /// Whether response headers are kept for the guest.
     pub keep_headers: bool,
@@ -107,6 +107,5 @@ impl State {
     pub fn begin_call(&mut self) {
         self.error = None;
         self.starved = false;
-        self.response = LastResponse::default();
     }
 }

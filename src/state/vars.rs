@@ -4,30 +4,21 @@ use std::collections::BTreeMap;
 
 use crate::error::Error;
 
-/// What all values together may take if the manifest does not say otherwise.
+/// What all variables together may take if the manifest does not say otherwise.
 const DEFAULT_MAX_BYTES: u64 = 1024 * 1024;
 
-/// The variables of one plug-in.
-///
-/// The bound counts the bytes of the values, as in libextism 1.41. Names are bounded apart, to the same number
-/// of bytes but never less than [`DEFAULT_MAX_BYTES`], so that empty values cannot be used to fill the host.
+/// The variables of one plug-in. The bound counts the bytes of names and values; libextism 1.41 counts more.
 #[derive(Debug)]
 pub(crate) struct Vars {
     values: BTreeMap<Box<[u8]>, Box<[u8]>>,
     max_bytes: u64,
-    value_bytes: u64,
-    name_bytes: u64,
+    bytes: u64,
 }
 
 impl Vars {
-    /// No variables yet; `max_bytes` of values, 0 switches variables off.
+    /// No variables yet; `max_bytes` of names and values, 0 switches variables off.
     pub fn new(max_bytes: Option<u64>) -> Self {
-        Self {
-            values: BTreeMap::new(),
-            max_bytes: max_bytes.unwrap_or(DEFAULT_MAX_BYTES),
-            value_bytes: 0,
-            name_bytes: 0,
-        }
+        Self { values: BTreeMap::new(), max_bytes: max_bytes.unwrap_or(DEFAULT_MAX_BYTES), bytes: 0 }
     }
 
     /// The value under this name.
@@ -38,8 +29,7 @@ impl Vars {
     /// Removes the variable, if there is one of this name.
     pub fn remove(&mut self, name: &[u8]) {
         if let Some(old) = self.values.remove(name) {
-            self.value_bytes -= old.len() as u64;
-            self.name_bytes -= name.len() as u64;
+            self.bytes -= size(name, &old);
         }
     }
 
@@ -48,20 +38,19 @@ impl Vars {
         if self.max_bytes == 0 {
             return Err(Error::new("Vars are disabled by this host"));
         }
-        let (old_name, old_value) = match self.values.get(name) {
-            Some(old) => (name.len() as u64, old.len() as u64),
-            None => (0, 0),
-        };
-        let value_bytes = self.value_bytes - old_value + value.len() as u64;
-        let name_bytes = self.name_bytes - old_name + name.len() as u64;
-        if value_bytes > self.max_bytes || name_bytes > self.max_bytes.max(DEFAULT_MAX_BYTES) {
+        let old = self.values.get(name).map_or(0, |old| size(name, old));
+        let bytes = self.bytes - old + size(name, value);
+        if bytes > self.max_bytes {
             return Err(Error::new("Variable store is full"));
         }
         self.values.insert(name.into(), value.into());
-        self.value_bytes = value_bytes;
-        self.name_bytes = name_bytes;
+        self.bytes = bytes;
         Ok(())
     }
+}
+
+fn size(name: &[u8], value: &[u8]) -> u64 {
+    name.len() as u64 + value.len() as u64
 }
 
 #[cfg(test)]
@@ -74,19 +63,19 @@ mod tests {
         vars.set(b"a", b"1").unwrap();
         vars.set(b"a", b"22").unwrap();
         assert_eq!(vars.get(b"a"), Some(&b"22"[..]));
-        assert_eq!((vars.name_bytes, vars.value_bytes), (1, 2));
+        assert_eq!(vars.bytes, 3);
         vars.remove(b"a");
         vars.remove(b"a");
         assert_eq!(vars.get(b"a"), None);
-        assert_eq!((vars.name_bytes, vars.value_bytes), (0, 0));
+        assert_eq!(vars.bytes, 0);
     }
 
     #[test]
     fn the_bound_counts_what_is_there_after_the_change() {
-        let mut vars = Vars::new(Some(10));
+        let mut vars = Vars::new(Some(20));
         vars.set(b"name", &[1; 6]).unwrap();
-        vars.set(b"other", &[2; 4]).unwrap();
-        assert_eq!(vars.set(b"third", b"x").unwrap_err().to_string(), "Variable store is full");
+        vars.set(b"other", &[2; 5]).unwrap();
+        assert_eq!(vars.set(b"", b"x").unwrap_err().to_string(), "Variable store is full");
         vars.set(b"name", &[3; 6]).unwrap();
         assert!(vars.set(b"name", &[3; 7]).is_err());
         assert_eq!(vars.get(b"name"), Some(&[3; 6][..]), "a refused change changes nothing");

@@ -63,7 +63,8 @@ pub(super) fn classify(result: wasmtime::Result<i32>, state: &State, denied: boo
         Some(Fail::Error(error)) => Outcome::failed(error.to_string()),
         Some(Fail::OutOfMemory) => Outcome::failed("oom"),
         _ if denied => Outcome::failed("oom"),
-        _ => Outcome { code: TRAPPED, error: Some(describe(&error)) },
+        // What is no trap is an error of a host function, or an exception that nothing caught.
+        _ => Outcome { code: if error.is::<Trap>() { TRAPPED } else { FAILED }, error: Some(describe(&error)) },
     }
 }
 
