@@ -28,6 +28,10 @@ extern "C" {
  * look behind them. A handle that was freed, was never given out or is of another kind is
  * recognised, and answered with an error.
  *
+ * Ownership. What a program passes in stays its own and is copied where it is needed longer than the
+ * call. What is returned belongs to the library, and its documentation names the calls that end its
+ * life.
+ *
  * Errors. A function that fails returns its fail value: `NULL`, 0, false, or -1 for a call. What
  * was wrong is told by `errmsg` where a function has it, by `extism_plugin_error` for what concerns
  * a plug-in, and in every case by `extism_last_error`, in the thread that called.
@@ -136,6 +140,12 @@ typedef void (*ExtismLogDrainFunctionType)(const char *data, ExtismSize size);
 /*
  * The library
  * ===========
+ *
+ * The library stays loaded once it was: dlclose does nothing. It starts threads only when it needs
+ * them (for timeouts, to compile, for HTTP). Traps of plug-ins arrive as signals (SIGSEGV, SIGILL,
+ * SIGFPE, SIGBUS); the library's handlers pass on what is not theirs, and handlers that a program
+ * installs later must do so too. `EXTISM_SIGNALS=0` in the environment does without signals, and
+ * is slower.
  */
 
 /**
@@ -361,7 +371,8 @@ const uint8_t *extism_plugin_output_data(ExtismPlugin *plugin);
  * Returns what was wrong with the last finished call, or with this thread's last operation on the
  * plug-in if that was refused (a busy call, a reset during a call, a bad configuration); NULL if
  * nothing was. A static text if the handle is none; NULL for NULL. The text belongs to the plug-in
- * and is valid until this thread asks this plug-in again, or the plug-in is freed. Any thread.
+ * and is valid until this thread asks this plug-in again or ends, or the plug-in is freed. Any
+ * thread.
  */
 const char *extism_plugin_error(ExtismPlugin *plugin);
 

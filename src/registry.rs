@@ -108,9 +108,7 @@ fn serial_of(raw: u64) -> u64 {
 
 fn new_handle(kind: Kind, serial: u64) -> Result<u64> {
     if serial > serial_of(END_OF_HANDLES - 1) {
-        return Err(Error::new(
-            "no handles left: this process created 2^36 objects",
-        ));
+        return Err(Error::new("no handles left: this process created 2^36 objects"));
     }
     Ok(kind.handle(serial))
 }
@@ -151,9 +149,7 @@ impl Misuse {
             return Self::Null { expected };
         }
         match kind_of(raw) {
-            Some(_) if serial_of(raw) >= NEXT_SERIAL.load(Ordering::Relaxed) => {
-                Self::NotAHandle { expected, raw }
-            }
+            Some(_) if serial_of(raw) >= NEXT_SERIAL.load(Ordering::Relaxed) => Self::NotAHandle { expected, raw },
             Some(found) if found != expected => Self::WrongKind { expected, found },
             Some(_) => Self::Stale { expected },
             None => Self::NotAHandle { expected, raw },
@@ -166,10 +162,7 @@ impl Display for Misuse {
         match *self {
             Self::Null { expected } => {
                 let (name, source) = (expected.name(), expected.source());
-                write!(
-                    f,
-                    "NULL where an {name} was expected: pass {source}, after checking that it is not NULL"
-                )
+                write!(f, "NULL where an {name} was expected: pass {source}, after checking that it is not NULL")
             }
             Self::NotAHandle { expected, raw } => {
                 let (name, source) = (expected.name(), expected.source());
@@ -177,10 +170,7 @@ impl Display for Misuse {
             }
             Self::WrongKind { expected, found } => {
                 let (found, name, source) = (found.name(), expected.name(), expected.source());
-                write!(
-                    f,
-                    "this is an {found} handle where an {name} was expected: pass {source}"
-                )
+                write!(f, "this is an {found} handle where an {name} was expected: pass {source}")
             }
             Self::Stale { expected } => f.write_str(match expected {
                 Kind::Plugin => {
@@ -256,8 +246,7 @@ pub struct Registry<T> {
 impl<T> Registry<T> {
     /// An empty registry whose handles will be of this kind.
     pub const fn new(kind: Kind) -> Self {
-        let shards =
-            [const { Shard(RwLock::new(HashMap::with_hasher(BuildHasherDefault::new()))) }; SHARDS];
+        let shards = [const { Shard(RwLock::new(HashMap::with_hasher(BuildHasherDefault::new()))) }; SHARDS];
         Self { kind, shards }
     }
 
@@ -307,10 +296,7 @@ pub struct Recent<T> {
 impl<T> Recent<T> {
     /// No memory yet.
     pub const fn new() -> Self {
-        Self {
-            raw: Cell::new(0),
-            object: RefCell::new(Weak::new()),
-        }
+        Self { raw: Cell::new(0), object: RefCell::new(Weak::new()) }
     }
 
     /// The object of this handle: the remembered one, or what the registry says.
@@ -318,12 +304,7 @@ impl<T> Recent<T> {
     /// `still_registered` answers for an object that may have left the registry while somebody else keeps it alive.
     /// It must turn false before the object is removed; it may do so earlier, as then the registry is asked.
     #[inline]
-    pub fn get(
-        &self,
-        raw: u64,
-        registry: &Registry<T>,
-        still_registered: impl FnOnce(&T) -> bool,
-    ) -> Option<Arc<T>> {
+    pub fn get(&self, raw: u64, registry: &Registry<T>, still_registered: impl FnOnce(&T) -> bool) -> Option<Arc<T>> {
         if self.raw.get() == raw {
             let remembered = self.object.borrow().upgrade();
             if remembered.as_deref().is_some_and(still_registered) {

@@ -1,4 +1,10 @@
 //! # The library
+//!
+//! The library stays loaded once it was: dlclose does nothing. It starts threads only when it needs
+//! them (for timeouts, to compile, for HTTP). Traps of plug-ins arrive as signals (SIGSEGV, SIGILL,
+//! SIGFPE, SIGBUS); the library's handlers pass on what is not theirs, and handlers that a program
+//! installs later must do so too. `EXTISM_SIGNALS=0` in the environment does without signals, and
+//! is slower.
 
 use std::ffi::c_char;
 

@@ -236,7 +236,8 @@ pub unsafe extern "C" fn extism_plugin_output_data(plugin: *mut ExtismPlugin) ->
 /// Returns what was wrong with the last finished call, or with this thread's last operation on the
 /// plug-in if that was refused (a busy call, a reset during a call, a bad configuration); NULL if
 /// nothing was. A static text if the handle is none; NULL for NULL. The text belongs to the plug-in
-/// and is valid until this thread asks this plug-in again, or the plug-in is freed. Any thread.
+/// and is valid until this thread asks this plug-in again or ends, or the plug-in is freed. Any
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn extism_plugin_error(plugin: *mut ExtismPlugin) -> *const c_char {
     boundary(|| error_of(plugin))

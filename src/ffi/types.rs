@@ -5,6 +5,10 @@
 //! look behind them. A handle that was freed, was never given out or is of another kind is
 //! recognised, and answered with an error.
 //!
+//! Ownership. What a program passes in stays its own and is copied where it is needed longer than the
+//! call. What is returned belongs to the library, and its documentation names the calls that end its
+//! life.
+//!
 //! Errors. A function that fails returns its fail value: `NULL`, 0, false, or -1 for a call. What
 //! was wrong is told by `errmsg` where a function has it, by `extism_plugin_error` for what concerns
 //! a plug-in, and in every case by `extism_last_error`, in the thread that called.

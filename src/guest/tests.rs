@@ -210,3 +210,19 @@ fn freeing_the_input_makes_it_empty() {
     assert_eq!(bench.run("input_length", &[]).unwrap(), 0);
     assert_eq!(bench.run("input_load_u8", &[0]).unwrap(), 0);
 }
+
+#[test]
+fn a_result_never_takes_the_place_of_what_was_taken_over() {
+    let mut bench = Bench::new(1);
+    let name = bench.text("name");
+    let value = bench.text("val");
+    bench.run("var_set", &[name, value]).unwrap();
+    let key = bench.text("name");
+    // From here on only freed space is left.
+    let rest = PAGE as u64 - bench.state.blocks.high_water();
+    bench.run("alloc", &[rest]).unwrap();
+    let found = bench.run("var_get", &[key]).unwrap();
+    assert_ne!(found, key);
+    bench.run("free", &[key]).unwrap();
+    assert_eq!(bench.read(found), b"val");
+}

@@ -1,4 +1,7 @@
 //! Configuration and variables.
+//!
+//! A block that is taken over is freed after the result was allocated, never before: PDKs free it once more, which
+//! must not hit the result.
 
 use super::{Fail, Guest, block, memory::release, place};
 
@@ -6,15 +9,17 @@ pub(super) fn config_get(guest: &mut dyn Guest, [key, _]: [u64; 2]) -> Result<u6
     let (memory, state) = guest.parts();
     let name = std::str::from_utf8(block(memory, state, key)?).unwrap_or_default();
     let value = state.config.lock().get(name).cloned();
-    release(state, key);
-    value.map_or(Ok(0), |value| place(guest, value.as_bytes()))
+    let placed = value.map_or(Ok(0), |value| place(guest, value.as_bytes()))?;
+    release(guest.state(), key);
+    Ok(placed)
 }
 
 pub(super) fn var_get(guest: &mut dyn Guest, [key, _]: [u64; 2]) -> Result<u64, Fail> {
     let (memory, state) = guest.parts();
     let value = state.vars.get(block(memory, state, key)?).map(<[u8]>::to_vec);
-    release(state, key);
-    value.map_or(Ok(0), |value| place(guest, &value))
+    let placed = value.map_or(Ok(0), |value| place(guest, &value))?;
+    release(guest.state(), key);
+    Ok(placed)
 }
 
 pub(super) fn var_set(guest: &mut dyn Guest, [key, value]: [u64; 2]) -> Result<u64, Fail> {

@@ -13,8 +13,6 @@ pub(super) fn http_request(guest: &mut dyn Guest, [request, body]: [u64; 2]) -> 
         handle => Some(block(memory, state, handle)?.to_vec()),
     };
     let request_to_send = http::parse_request(block(memory, state, request)?, content)?;
-    release(state, request);
-    release(state, body);
     state.response = LastResponse::default();
     let response = match http::send(request_to_send, &policy, &state.interrupt) {
         Ok(response) => response,
@@ -27,7 +25,11 @@ pub(super) fn http_request(guest: &mut dyn Guest, [request, body]: [u64; 2]) -> 
         let json = serde_json::to_vec(&headers).map_err(|error| Error::new(error.to_string()))?;
         state.response.headers = Some(json);
     }
-    place(guest, &response.body)
+    // The blocks that are taken over go last: PDKs free them once more, which must not hit the result.
+    let placed = place(guest, &response.body)?;
+    release(guest.state(), request);
+    release(guest.state(), body);
+    Ok(placed)
 }
 
 pub(super) fn http_status_code(guest: &mut dyn Guest, _: [u64; 2]) -> Result<u64, Fail> {

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
@@ -27,9 +27,45 @@ pub(crate) struct Errors {
 #[derive(Debug, Default)]
 struct Texts {
     last: Option<Arc<CStr>>,
-    refused: HashMap<u64, Arc<CStr>>,
-    /// What a thread was given stays readable until it asks again, or the plug-in goes.
-    given: HashMap<u64, Arc<CStr>>,
+    threads: HashMap<u64, Told>,
+}
+
+/// What one thread was told.
+#[derive(Debug)]
+struct Told {
+    /// Why its last operation was refused, if it was.
+    refused: Option<Arc<CStr>>,
+    /// What it was given stays readable until it asks again, or the plug-in goes.
+    given: Option<Arc<CStr>>,
+    /// Dangling once the thread has ended.
+    thread: Weak<()>,
+}
+
+/// With this many threads in the table, those that have ended are looked for.
+const MANY_THREADS: usize = 1024;
+
+thread_local! {
+    static ALIVE: Arc<()> = Arc::default();
+}
+
+impl Texts {
+    fn told(&mut self, thread: u64) -> &mut Told {
+        if self.threads.len() >= MANY_THREADS && !self.threads.contains_key(&thread) {
+            self.threads.retain(|_, told| told.thread.strong_count() > 0);
+        }
+        self.threads.entry(thread).or_insert_with(|| Told {
+            refused: None,
+            given: None,
+            // A thread that is ending has no use for the text much longer.
+            thread: ALIVE.try_with(Arc::downgrade).unwrap_or_default(),
+        })
+    }
+
+    fn forget_refusal(&mut self, thread: u64) {
+        if let Some(told) = self.threads.get_mut(&thread) {
+            told.refused = None;
+        }
+    }
 }
 
 impl Errors {
@@ -42,42 +78,34 @@ impl Errors {
         let last = error.map(|text| c_string(text).into());
         let mut texts = self.texts.lock();
         texts.last = last;
-        texts.refused.remove(&thread);
+        texts.forget_refusal(thread);
         self.any.store(true, Ordering::Release);
     }
 
     /// This thread begins another operation on the plug-in: what it was refused is over.
     pub fn begin(&self, thread: u64) {
         if self.any.load(Ordering::Acquire) {
-            self.texts.lock().refused.remove(&thread);
+            self.texts.lock().forget_refusal(thread);
         }
     }
 
     /// An operation of this thread was refused.
     pub fn refuse(&self, thread: u64, error: &str) {
-        self.texts.lock().refused.insert(thread, c_string(error).into());
+        self.texts.lock().told(thread).refused = Some(c_string(error).into());
         self.any.store(true, Ordering::Release);
     }
 
-    /// The error that this thread sees, or NULL. The text is valid until this thread asks again.
+    /// The error that this thread sees, or NULL. The text is valid until this thread asks again, or ends.
     pub fn get(&self, thread: u64) -> *const c_char {
         if !self.any.load(Ordering::Acquire) {
             return ptr::null();
         }
         let mut texts = self.texts.lock();
-        let text = texts.refused.get(&thread).or(texts.last.as_ref()).cloned();
-        match text {
-            Some(text) => {
-                let pointer = text.as_ptr();
-                // If the thread holds the same text already, its pointer stays as it is.
-                texts.given.insert(thread, text);
-                pointer
-            }
-            None => {
-                texts.given.remove(&thread);
-                ptr::null()
-            }
-        }
+        let last = texts.last.clone();
+        let told = texts.told(thread);
+        // If the thread holds the same text already, its pointer stays as it is.
+        told.given = told.refused.clone().or(last);
+        told.given.as_ref().map_or(ptr::null(), |text| text.as_ptr())
     }
 }
 
@@ -91,7 +119,7 @@ mod tests {
             return None;
         }
         let texts = errors.texts.lock();
-        let given = texts.given.get(&thread).unwrap();
+        let given = texts.threads[&thread].given.as_ref().unwrap();
         assert_eq!(given.as_ptr(), pointer);
         Some(given.to_str().unwrap().to_owned())
     }
@@ -128,8 +156,26 @@ mod tests {
         let first = errors.get(1);
         errors.finish(1, Some("second"));
         let texts = errors.texts.lock();
-        let given = texts.given.get(&1).unwrap();
+        let given = texts.threads[&1].given.as_ref().unwrap();
         assert_eq!((given.as_ptr(), given.to_str().unwrap()), (first, "first"));
+    }
+
+    #[test]
+    fn threads_that_have_ended_are_forgotten() {
+        let errors = Errors::default();
+        errors.finish(0, Some("bad"));
+        errors.get(0);
+        for thread in 1..10_000 {
+            if thread % 1000 == 0 {
+                errors.get(thread);
+            } else {
+                // A thread of its own for each would take long: what matters is that nothing keeps it alive.
+                errors.texts.lock().told(thread).thread = Weak::new();
+            }
+        }
+        let texts = errors.texts.lock();
+        assert!(texts.threads.len() <= MANY_THREADS);
+        assert!(texts.threads.contains_key(&0) && texts.threads.contains_key(&1000));
     }
 
     #[test]

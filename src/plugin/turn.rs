@@ -95,12 +95,7 @@ impl<T> Turn<T> {
     /// Once it is freed and nobody is inside any more, `retire(raw)` runs, exactly once, on the thread that freed it
     /// or that left last, under no lock. It must not panic.
     pub const fn new(value: T, raw: u64, retire: fn(u64)) -> Self {
-        Self {
-            state: AtomicU64::new(0),
-            raw,
-            retire,
-            value: UnsafeCell::new(value),
-        }
+        Self { state: AtomicU64::new(0), raw, retire, value: UnsafeCell::new(value) }
     }
 
     /// Takes the turn, waiting behind those that came before.
@@ -111,11 +106,7 @@ impl<T> Turn<T> {
     #[inline]
     pub fn enter(&self, deadline: Option<Instant>) -> Result<Held<'_, T>, Refused> {
         let me = thread_token();
-        if self.take(me) {
-            Ok(self.held(me))
-        } else {
-            self.enter_slowly(me, deadline)
-        }
+        if self.take(me) { Ok(self.held(me)) } else { self.enter_slowly(me, deadline) }
     }
 
     /// Takes the turn if nobody has it.
@@ -170,18 +161,12 @@ impl<T> Turn<T> {
 
     #[inline]
     fn take(&self, me: u64) -> bool {
-        self.state
-            .compare_exchange(0, me << OWNER_SHIFT, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
+        self.state.compare_exchange(0, me << OWNER_SHIFT, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[inline]
     fn held(&self, me: u64) -> Held<'_, T> {
-        Held {
-            turn: self,
-            me,
-            stays_on_thread: PhantomData,
-        }
+        Held { turn: self, me, stays_on_thread: PhantomData }
     }
 
     /// Names the turn in the table. Whoever waits borrows the turn, so it stays where it is.
@@ -223,20 +208,12 @@ impl<T> Turn<T> {
                 return Err(Refused::TimedOut);
             }
         }
-        if owner_of(self.state.load(Ordering::Acquire)) == me {
-            Ok(self.held(me))
-        } else {
-            Err(Refused::Freed)
-        }
+        if owner_of(self.state.load(Ordering::Acquire)) == me { Ok(self.held(me)) } else { Err(Refused::Freed) }
     }
 
     #[inline]
     fn leave(&self, me: u64) {
-        if self
-            .state
-            .compare_exchange(me << OWNER_SHIFT, 0, Ordering::Release, Ordering::Relaxed)
-            .is_err()
-        {
+        if self.state.compare_exchange(me << OWNER_SHIFT, 0, Ordering::Release, Ordering::Relaxed).is_err() {
             self.leave_slowly();
         }
     }
@@ -270,9 +247,7 @@ impl<T> Turn<T> {
     }
 
     fn change(&self, from: u64, to: u64) -> bool {
-        self.state
-            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
+        self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }
 

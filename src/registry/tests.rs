@@ -15,13 +15,7 @@ fn a_handle_knows_its_kind_and_lies_in_its_range() {
     let raw = enter(&registry);
     assert!((4096..END_OF_HANDLES).contains(&raw));
     assert_eq!(kind_of(raw), Some(Kind::Function));
-    for kind in [
-        Kind::Plugin,
-        Kind::CompiledPlugin,
-        Kind::Function,
-        Kind::CancelHandle,
-        Kind::CurrentPlugin,
-    ] {
+    for kind in [Kind::Plugin, Kind::CompiledPlugin, Kind::Function, Kind::CancelHandle, Kind::CurrentPlugin] {
         let other = with_kind(raw, kind);
         assert_eq!(kind_of(other), Some(kind));
         assert_eq!(with_kind(other, Kind::Function), raw);
@@ -31,17 +25,7 @@ fn a_handle_knows_its_kind_and_lies_in_its_range() {
 
 #[test]
 fn other_numbers_have_no_kind() {
-    for raw in [
-        0,
-        1,
-        4095,
-        4096,
-        4096 | 6,
-        4096 | 7,
-        END_OF_HANDLES | 1,
-        0x7fff_dead_bee1,
-        u64::MAX,
-    ] {
+    for raw in [0, 1, 4095, 4096, 4096 | 6, 4096 | 7, END_OF_HANDLES | 1, 0x7fff_dead_bee1, u64::MAX] {
         assert_eq!(kind_of(raw), None, "{raw:#x}");
     }
     assert_eq!(kind_of(4097), Some(Kind::Plugin));
@@ -80,26 +64,9 @@ fn misuse_is_told_apart() {
     let say = |raw| Misuse::of(raw, expected);
     assert_eq!(say(0), Misuse::Null { expected });
     assert_eq!(say(raw), Misuse::Stale { expected });
-    assert_eq!(
-        say(with_kind(raw, Kind::Function)),
-        Misuse::WrongKind {
-            expected,
-            found: Kind::Function
-        }
-    );
-    for foreign in [
-        1,
-        4096,
-        0x7ffd_0000_1231,
-        with_kind(END_OF_HANDLES - 1, expected),
-    ] {
-        assert_eq!(
-            say(foreign),
-            Misuse::NotAHandle {
-                expected,
-                raw: foreign
-            }
-        );
+    assert_eq!(say(with_kind(raw, Kind::Function)), Misuse::WrongKind { expected, found: Kind::Function });
+    for foreign in [1, 4096, 0x7ffd_0000_1231, with_kind(END_OF_HANDLES - 1, expected)] {
+        assert_eq!(say(foreign), Misuse::NotAHandle { expected, raw: foreign });
     }
 }
 
@@ -116,14 +83,8 @@ fn misuse_says_what_and_what_to_do() {
         "0x7ffd00001230 is not an ExtismPlugin: pass what extism_plugin_new returned, unchanged"
     );
     let registry = Registry::new(Kind::Function);
-    assert!(
-        text(enter(&registry))
-            .starts_with("this is an ExtismFunction handle where an ExtismPlugin was expected")
-    );
-    let stale = Misuse::Stale {
-        expected: Kind::Plugin,
-    }
-    .to_string();
+    assert!(text(enter(&registry)).starts_with("this is an ExtismFunction handle where an ExtismPlugin was expected"));
+    let stale = Misuse::Stale { expected: Kind::Plugin }.to_string();
     assert!(stale.starts_with("this ExtismPlugin was freed already, or never existed"));
 }
 
@@ -150,10 +111,7 @@ fn the_recent_object_is_found_and_not_kept_alive() {
     }
     let last = registry.remove(raw).unwrap();
     assert_eq!(Arc::strong_count(&last), 1);
-    assert!(
-        recent.get(raw, &registry, |_| false).is_none(),
-        "alive, but not registered"
-    );
+    assert!(recent.get(raw, &registry, |_| false).is_none(), "alive, but not registered");
     drop(last);
     assert!(recent.get(raw, &registry, |_| true).is_none(), "gone");
 }
@@ -202,8 +160,7 @@ fn threads_insert_find_and_remove_at_once() {
                     if let Some(object) = REGISTRY.get(raw) {
                         object.freed.store(true, Ordering::Release);
                     }
-                    removals
-                        .fetch_add(u64::from(REGISTRY.remove(raw).is_some()), Ordering::Relaxed);
+                    removals.fetch_add(u64::from(REGISTRY.remove(raw).is_some()), Ordering::Relaxed);
                 }
             });
         }
@@ -212,18 +169,9 @@ fn threads_insert_find_and_remove_at_once() {
     assert_eq!(REGISTRY.len(), 0);
 
     fn enter_noted(registry: &Registry<Noted>) -> u64 {
-        registry
-            .insert_with(|raw| {
-                Arc::new(Noted {
-                    raw,
-                    freed: AtomicBool::new(false),
-                })
-            })
-            .unwrap()
+        registry.insert_with(|raw| Arc::new(Noted { raw, freed: AtomicBool::new(false) })).unwrap()
     }
     fn find(recent: &Recent<Noted>, raw: u64) -> Option<Arc<Noted>> {
-        recent.get(raw, &REGISTRY, |object| {
-            !object.freed.load(Ordering::Acquire)
-        })
+        recent.get(raw, &REGISTRY, |object| !object.freed.load(Ordering::Acquire))
     }
 }

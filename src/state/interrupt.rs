@@ -29,21 +29,13 @@ pub fn now_ns() -> u64 {
 
 /// The moment of this count of nanoseconds; `None` for [`NEVER`].
 pub fn from_ns(at: u64) -> Option<Instant> {
-    if at == NEVER {
-        None
-    } else {
-        START.checked_add(Duration::from_nanos(at))
-    }
+    if at == NEVER { None } else { START.checked_add(Duration::from_nanos(at)) }
 }
 
 /// Moments before the zero count as zero, and those 584 years after it as the last one before [`NEVER`].
 fn to_ns(at: Instant) -> u64 {
     let since = at.saturating_duration_since(*START);
-    since
-        .as_secs()
-        .saturating_mul(1_000_000_000)
-        .saturating_add(u64::from(since.subsec_nanos()))
-        .min(NEVER - 1)
+    since.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(since.subsec_nanos())).min(NEVER - 1)
 }
 
 /// Why a call must end.
@@ -162,11 +154,7 @@ impl Interrupt {
             return Err(Stopped::Cancelled);
         }
         let deadline = self.deadline.load(Ordering::Relaxed);
-        if deadline != NEVER && now_ns() >= deadline {
-            Err(Stopped::Timeout)
-        } else {
-            Ok(())
-        }
+        if deadline != NEVER && now_ns() >= deadline { Err(Stopped::Timeout) } else { Ok(()) }
     }
 
     /// When the call in progress must end, if it must.
@@ -181,11 +169,7 @@ impl Interrupt {
             return None;
         }
         let cancelled = self.cancelled.load(Ordering::Acquire) == call;
-        let at = if cancelled {
-            0
-        } else {
-            self.deadline.load(Ordering::Relaxed)
-        };
+        let at = if cancelled { 0 } else { self.deadline.load(Ordering::Relaxed) };
         (at != NEVER).then_some(Due { call, at })
     }
 
@@ -208,11 +192,7 @@ impl Interrupt {
     /// # Errors
     ///
     /// When the call must end, or `limit` has passed. A result that is there wins over both.
-    pub fn wait_for<R>(
-        &self,
-        limit: Option<Instant>,
-        mut poll: impl FnMut() -> Option<R>,
-    ) -> Result<R, Woken> {
+    pub fn wait_for<R>(&self, limit: Option<Instant>, mut poll: impl FnMut() -> Option<R>) -> Result<R, Woken> {
         loop {
             let seen = *self.events.lock();
             if let Some(result) = poll() {

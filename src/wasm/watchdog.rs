@@ -72,14 +72,8 @@ impl Timer {
     /// The action makes running guests ask the interrupt. It runs on the watchdog's thread, possibly once more after
     /// its call has ended, and must not block or panic.
     pub fn new(interrupt: Arc<Interrupt>, action: impl Fn() + Send + Sync + 'static) -> Self {
-        let watched = Watched {
-            interrupt,
-            action: Box::new(action),
-        };
-        Self {
-            watched: Arc::new(watched),
-            listed: AtomicBool::new(false),
-        }
+        let watched = Watched { interrupt, action: Box::new(action) };
+        Self { watched: Arc::new(watched), listed: AtomicBool::new(false) }
     }
 
     /// A call begins; only the thread that has the plug-in's turn may say so.
@@ -91,10 +85,7 @@ impl Timer {
     #[inline]
     pub fn begin(&self, deadline: Option<Instant>) -> io::Result<()> {
         let at = self.watched.interrupt.begin(deadline);
-        if at == NEVER
-            || self.listed.load(Ordering::Relaxed)
-                && at >= WATCHDOG.next_wake.load(Ordering::SeqCst)
-        {
+        if at == NEVER || self.listed.load(Ordering::Relaxed) && at >= WATCHDOG.next_wake.load(Ordering::SeqCst) {
             return Ok(());
         }
         self.watch(at).inspect_err(|_| self.end())
@@ -135,10 +126,7 @@ impl Drop for Timer {
 
 static WATCHDOG: Watchdog = Watchdog {
     next_wake: AtomicU64::new(NEVER),
-    list: Mutex::new(List {
-        slots: BTreeMap::new(),
-        running: false,
-    }),
+    list: Mutex::new(List { slots: BTreeMap::new(), running: false }),
     changed: Condvar::new(),
 };
 
@@ -173,10 +161,7 @@ impl Watchdog {
     /// Lists the timer and sees to it that the thread looks at it in time.
     fn watch(&'static self, watched: &Arc<Watched>, at: u64) -> io::Result<()> {
         let mut list = self.list.lock();
-        let new_slot = || Slot {
-            watched: Arc::clone(watched),
-            fired: None,
-        };
+        let new_slot = || Slot { watched: Arc::clone(watched), fired: None };
         list.slots.entry(key(watched)).or_insert_with(new_slot);
         if !list.running {
             start_thread(|| self.run())?;
@@ -253,11 +238,7 @@ impl Slot {
             Some(fired) if fired.call == call => (2 * fired.pause).min(LONGEST_PAUSE),
             _ => FIRST_PAUSE,
         };
-        self.fired = Some(Fired {
-            call,
-            again_at: now.saturating_add(pause),
-            pause,
-        });
+        self.fired = Some(Fired { call, again_at: now.saturating_add(pause), pause });
     }
 }
 
@@ -268,10 +249,7 @@ fn key(watched: &Arc<Watched>) -> usize {
 fn start_thread(body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     // A thread starts with its parent's mask: it never has a moment in which a signal of the host could reach it.
     let _blocked = SignalsBlocked::new()?;
-    thread::Builder::new()
-        .name("extism-watchdog".to_owned())
-        .stack_size(STACK_BYTES)
-        .spawn(body)?;
+    thread::Builder::new().name("extism-watchdog".to_owned()).stack_size(STACK_BYTES).spawn(body)?;
     Ok(())
 }
 
@@ -289,9 +267,7 @@ impl SignalsBlocked {
         unsafe {
             libc::sigfillset(all.as_mut_ptr());
             match libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) {
-                0 => Ok(Self {
-                    before: before.assume_init(),
-                }),
+                0 => Ok(Self { before: before.assume_init() }),
                 error => Err(io::Error::from_raw_os_error(error)),
             }
         }

@@ -15,20 +15,11 @@ const LONG: Duration = Duration::from_secs(60);
 static RETIRED: Mutex<Option<HashMap<u64, usize>>> = Mutex::new(None);
 
 fn note_retired(raw: u64) {
-    *RETIRED
-        .lock()
-        .get_or_insert_default()
-        .entry(raw)
-        .or_default() += 1;
+    *RETIRED.lock().get_or_insert_default().entry(raw).or_default() += 1;
 }
 
 fn times_retired(raw: u64) -> usize {
-    RETIRED
-        .lock()
-        .as_ref()
-        .and_then(|all| all.get(&raw))
-        .copied()
-        .unwrap_or(0)
+    RETIRED.lock().as_ref().and_then(|all| all.get(&raw)).copied().unwrap_or(0)
 }
 
 fn new_turn<T>(value: T) -> Turn<T> {
@@ -43,9 +34,7 @@ fn within<R: Send + 'static>(limit: Duration, body: impl FnOnce() -> R + Send + 
     match receive.recv_timeout(limit) {
         Ok(result) => result,
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("not done after {limit:?}"),
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            std::panic::resume_unwind(thread.join().unwrap_err())
-        }
+        Err(mpsc::RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
     }
 }
 
@@ -145,11 +134,7 @@ fn a_wait_ends_at_its_deadline_and_leaves_no_trace() {
                 let deadline = start + Duration::from_millis(20);
                 assert_eq!(turn.enter(Some(deadline)).err(), Some(Refused::TimedOut));
                 assert!(start.elapsed() >= Duration::from_millis(20));
-                assert_eq!(
-                    turn.enter(Some(start)).err(),
-                    Some(Refused::TimedOut),
-                    "a deadline in the past"
-                );
+                assert_eq!(turn.enter(Some(start)).err(), Some(Refused::TimedOut), "a deadline in the past");
             });
         });
         assert!(no_trace_of(&turn));
@@ -257,11 +242,7 @@ fn the_owner_in_the_table_follows_the_hand_over() {
             drop(inside_a);
             wait_until(|| !a.owner_is_me() && waiters_of(&a) == 1);
             go.wait();
-            assert_eq!(
-                first.join().unwrap(),
-                Err(Refused::Busy),
-                "second waits for first"
-            );
+            assert_eq!(first.join().unwrap(), Err(Refused::Busy), "second waits for first");
             assert_eq!(second.join().unwrap(), Ok(()));
         });
     });
@@ -299,9 +280,7 @@ fn free_refuses_those_who_wait() {
         let turn = new_turn(());
         thread::scope(|scope| {
             let held = turn.enter(None).unwrap();
-            let waiting: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| turn.enter(None).map(drop)))
-                .collect();
+            let waiting: Vec<_> = (0..4).map(|_| scope.spawn(|| turn.enter(None).map(drop))).collect();
             wait_until(|| waiters_of(&turn) == 4);
             assert!(turn.free());
             for thread in waiting {
@@ -330,10 +309,7 @@ fn exactly_one_party_retires() {
                         if role < 2 {
                             for _ in 0..round % 5 {
                                 let inside = turn.enter(None);
-                                assert!(
-                                    inside.is_err() || times_retired(turn.raw) == 0,
-                                    "retired under a call"
-                                );
+                                assert!(inside.is_err() || times_retired(turn.raw) == 0, "retired under a call");
                             }
                         } else {
                             freed.fetch_add(usize::from(turn.free()), Ordering::Relaxed);
@@ -361,11 +337,7 @@ fn random_nesting_neither_hangs_nor_overlaps() {
     const STEPS: u64 = 1500;
     within(2 * LONG, || {
         let probes: Vec<_> = (0..5)
-            .map(|_| Probe {
-                turn: new_turn(0),
-                inside: AtomicU64::new(0),
-                entered: AtomicU64::new(0),
-            })
+            .map(|_| Probe { turn: new_turn(0), inside: AtomicU64::new(0), entered: AtomicU64::new(0) })
             .collect();
         thread::scope(|scope| {
             for seed in 1..=THREADS {
@@ -381,10 +353,7 @@ fn random_nesting_neither_hangs_nor_overlaps() {
         for probe in &probes {
             assert!(no_trace_of(&probe.turn));
             assert_eq!(probe.turn.state.load(Ordering::Relaxed), 0);
-            assert_eq!(
-                *probe.turn.enter(None).unwrap(),
-                probe.entered.load(Ordering::Relaxed)
-            );
+            assert_eq!(*probe.turn.enter(None).unwrap(), probe.entered.load(Ordering::Relaxed));
         }
     });
 }
@@ -394,18 +363,12 @@ fn nest(probes: &[Probe], random: &mut Random, depth: u32) {
     let mine = probe.turn.owner_is_me();
     let result = match random.below(8) {
         0 => probe.turn.try_enter(),
-        1..=3 => probe.turn.enter(Some(
-            Instant::now() + Duration::from_micros(random.below(300)),
-        )),
+        1..=3 => probe.turn.enter(Some(Instant::now() + Duration::from_micros(random.below(300)))),
         _ => probe.turn.enter(None),
     };
     let Ok(mut held) = result else { return };
     assert!(!mine, "entered twice");
-    assert_eq!(
-        probe.inside.swap(thread_token(), Ordering::Relaxed),
-        0,
-        "two inside"
-    );
+    assert_eq!(probe.inside.swap(thread_token(), Ordering::Relaxed), 0, "two inside");
     *held += 1;
     probe.entered.fetch_add(1, Ordering::Relaxed);
     if random.below(4) == 0 {
@@ -416,11 +379,7 @@ fn nest(probes: &[Probe], random: &mut Random, depth: u32) {
             nest(probes, random, depth + 1);
         }
     }
-    assert_eq!(
-        probe.inside.swap(0, Ordering::Relaxed),
-        thread_token(),
-        "two inside"
-    );
+    assert_eq!(probe.inside.swap(0, Ordering::Relaxed), thread_token(), "two inside");
 }
 
 struct Random(u64);

@@ -8,10 +8,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 
 /// All waits of the process.
-pub(super) static WAITS: Mutex<Waits> = Mutex::new(Waits {
-    queues: BTreeMap::new(),
-    waiting: BTreeMap::new(),
-});
+pub(super) static WAITS: Mutex<Waits> = Mutex::new(Waits { queues: BTreeMap::new(), waiting: BTreeMap::new() });
 
 /// Turns go by their address, threads by their token.
 pub(super) struct Waits {
@@ -40,11 +37,7 @@ impl Waits {
     /// would close a circle never gets into the table.
     pub fn leads_to(&self, mut owner: u64, thread: u64) -> bool {
         while owner != thread {
-            match self
-                .waiting
-                .get(&owner)
-                .and_then(|turn| self.queues.get(turn))
-            {
+            match self.waiting.get(&owner).and_then(|turn| self.queues.get(turn)) {
                 Some(queue) => owner = queue.owner,
                 None => return false,
             }
@@ -55,14 +48,8 @@ impl Waits {
     /// Puts the thread at the end of the queue; what is returned wakes it up.
     pub fn join(&mut self, turn: usize, owner: u64, thread: u64) -> Arc<Condvar> {
         let wake = Arc::new(Condvar::new());
-        let queue = self.queues.entry(turn).or_insert_with(|| Queue {
-            owner,
-            line: VecDeque::new(),
-        });
-        queue.line.push_back(Waiter {
-            thread,
-            wake: Arc::clone(&wake),
-        });
+        let queue = self.queues.entry(turn).or_insert_with(|| Queue { owner, line: VecDeque::new() });
+        queue.line.push_back(Waiter { thread, wake: Arc::clone(&wake) });
         self.waiting.insert(thread, turn);
         wake
     }
@@ -116,12 +103,6 @@ impl Waits {
     #[cfg(test)]
     pub fn count(&self, turn: usize) -> (usize, usize) {
         let queued = self.queues.get(&turn).map_or(0, |queue| queue.line.len());
-        (
-            queued,
-            self.waiting
-                .values()
-                .filter(|waited_for| **waited_for == turn)
-                .count(),
-        )
+        (queued, self.waiting.values().filter(|waited_for| **waited_for == turn).count())
     }
 }

@@ -43,10 +43,7 @@ fn a_deadline_stops_its_call_only() {
     assert_eq!(interrupt.deadline(), Some(past));
     assert_eq!(interrupt.due(), Some(Due { call: 1, at }));
     interrupt.end();
-    assert_eq!(
-        (interrupt.check(), interrupt.deadline(), interrupt.due()),
-        (Ok(()), None, None)
-    );
+    assert_eq!((interrupt.check(), interrupt.deadline(), interrupt.due()), (Ok(()), None, None));
     let next = soon(60_000);
     interrupt.begin(next);
     assert_eq!((interrupt.check(), interrupt.deadline()), (Ok(()), next));
@@ -125,17 +122,11 @@ fn a_result_wins_over_all_that_ends_a_wait() {
     let past = Some(Instant::now());
     interrupt.begin(past);
     assert_eq!(interrupt.wait_for(past, || Some(7)), Ok(7));
-    assert_eq!(
-        interrupt.wait_for(past, || None::<()>),
-        Err(Woken::Stopped(Stopped::Timeout))
-    );
+    assert_eq!(interrupt.wait_for(past, || None::<()>), Err(Woken::Stopped(Stopped::Timeout)));
     interrupt.end();
     interrupt.begin(None);
     assert_eq!(interrupt.wait_for(past, || None::<()>), Err(Woken::Limit));
-    assert_eq!(
-        interrupt.wait_for(soon(5), || None::<()>),
-        Err(Woken::Limit)
-    );
+    assert_eq!(interrupt.wait_for(soon(5), || None::<()>), Err(Woken::Limit));
 }
 
 #[test]
@@ -185,10 +176,7 @@ fn cancels_from_many_threads_hit_running_calls_only() {
         for call in 1..=CALLS {
             interrupt.begin(soon(60_000));
             let before = wished.load(Ordering::SeqCst);
-            assert!(
-                interrupt.check().is_ok() || before >= call,
-                "cancelled by nobody"
-            );
+            assert!(interrupt.check().is_ok() || before >= call, "cancelled by nobody");
             begun.store(call, Ordering::SeqCst);
             assert_eq!(interrupt.sleep_until(None), Err(Stopped::Cancelled));
             interrupt.end();

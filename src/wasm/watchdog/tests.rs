@@ -23,11 +23,7 @@ fn counted() -> Counted {
     let timer = Timer::new(Arc::clone(&interrupt), move || {
         count.fetch_add(1, Ordering::SeqCst);
     });
-    Counted {
-        timer,
-        interrupt,
-        fired,
-    }
+    Counted { timer, interrupt, fired }
 }
 
 impl Counted {
@@ -82,25 +78,10 @@ impl Looked {
     fn new(count: usize) -> Self {
         let interrupts: Vec<_> = (0..count).map(|_| Arc::new(Interrupt::new())).collect();
         let slots = interrupts.iter().map(|interrupt| {
-            let watched = Arc::new(Watched {
-                interrupt: Arc::clone(interrupt),
-                action: Box::new(|| {}),
-            });
-            (
-                key(&watched),
-                Slot {
-                    watched,
-                    fired: None,
-                },
-            )
+            let watched = Arc::new(Watched { interrupt: Arc::clone(interrupt), action: Box::new(|| {}) });
+            (key(&watched), Slot { watched, fired: None })
         });
-        Self {
-            list: List {
-                slots: slots.collect(),
-                running: false,
-            },
-            interrupts,
-        }
+        Self { list: List { slots: slots.collect(), running: false }, interrupts }
     }
 
     fn begin(&self, which: usize, deadline: u64) {
@@ -112,10 +93,7 @@ impl Looked {
         let mut expired = Vec::new();
         let next = self.list.collect_expired(now, &mut expired);
         let position = |watched: &Arc<Watched>| {
-            self.interrupts
-                .iter()
-                .position(|one| Arc::ptr_eq(one, &watched.interrupt))
-                .unwrap()
+            self.interrupts.iter().position(|one| Arc::ptr_eq(one, &watched.interrupt)).unwrap()
         };
         let mut expired: Vec<_> = expired.iter().map(position).collect();
         expired.sort_unstable();
@@ -167,10 +145,7 @@ fn a_cancelled_call_is_due_at_once_whatever_its_deadline() {
     let mut looked = Looked::new(2);
     looked.begin(0, 9 * SECOND);
     looked.begin(1, NEVER);
-    looked
-        .interrupts
-        .iter()
-        .for_each(|one| assert!(one.cancel()));
+    looked.interrupts.iter().for_each(|one| assert!(one.cancel()));
     assert_eq!(looked.look(SECOND).0, [0, 1]);
 }
 
@@ -228,20 +203,13 @@ fn a_cancel_fires_at_once_and_again() {
 fn a_dropped_timer_is_forgotten() {
     let one = counted();
     one.timer.begin(Some(soon(5))).unwrap();
-    let Counted {
-        timer,
-        interrupt,
-        fired,
-    } = one;
+    let Counted { timer, interrupt, fired } = one;
     drop(timer);
     thread::sleep(Duration::from_millis(20));
     let count = fired.load(Ordering::SeqCst);
     let give_up = Instant::now() + LONG;
     while Arc::strong_count(&interrupt) > 1 || Arc::strong_count(&fired) > 1 {
-        assert!(
-            Instant::now() < give_up,
-            "the watchdog keeps what it needs no longer"
-        );
+        assert!(Instant::now() < give_up, "the watchdog keeps what it needs no longer");
         thread::yield_now();
     }
     thread::sleep(Duration::from_millis(20));
@@ -264,19 +232,12 @@ fn many_timers_expire_at_once() {
 fn signals_of_the_host_do_not_reach_the_thread() {
     let one = counted();
     one.timer.begin(Some(soon(60_000))).unwrap();
-    assert_eq!(
-        blocked_signals("thread-self"),
-        0,
-        "the mask of the starting thread is restored"
-    );
-    let mask = std::fs::read_dir("/proc/self/task")
-        .unwrap()
-        .find_map(|task| {
-            let path = task.unwrap().path();
-            let name = std::fs::read_to_string(path.join("comm")).ok()?;
-            (name.trim() == "extism-watchdog")
-                .then(|| blocked_signals(&format!("self/task/{}", last(&path))))
-        });
+    assert_eq!(blocked_signals("thread-self"), 0, "the mask of the starting thread is restored");
+    let mask = std::fs::read_dir("/proc/self/task").unwrap().find_map(|task| {
+        let path = task.unwrap().path();
+        let name = std::fs::read_to_string(path.join("comm")).ok()?;
+        (name.trim() == "extism-watchdog").then(|| blocked_signals(&format!("self/task/{}", last(&path))))
+    });
     let term = 1 << (libc::SIGTERM - 1);
     assert_eq!(mask.unwrap() & term, term);
 }
@@ -287,10 +248,7 @@ fn last(path: &std::path::Path) -> String {
 
 fn blocked_signals(process: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigBlk:"))
-        .unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
     u64::from_str_radix(mask.trim(), 16).unwrap()
 }
 
@@ -303,8 +261,7 @@ fn no_deadline_is_lost() {
             scope.spawn(move || {
                 let one = counted();
                 for round in 0..200_u64 {
-                    let deadline =
-                        Instant::now() + Duration::from_micros((round * 37 + seed * 101) % 700);
+                    let deadline = Instant::now() + Duration::from_micros((round * 37 + seed * 101) % 700);
                     one.timer.begin(Some(deadline)).unwrap();
                     let fired = one.fired();
                     if round % 4 == 0 {
