@@ -7,8 +7,8 @@ use super::{Fail, Guest, block, memory::release, place};
 
 pub(super) fn config_get(guest: &mut dyn Guest, [key, _]: [u64; 2]) -> Result<u64, Fail> {
     let (memory, state) = guest.parts();
-    let name = std::str::from_utf8(block(memory, state, key)?).unwrap_or_default();
-    let value = state.config.lock().get(name).cloned();
+    let name = std::str::from_utf8(block(memory, state, key)?).ok();
+    let value = name.and_then(|name| state.config.lock().get(name).cloned());
     let placed = value.map_or(Ok(0), |value| place(guest, value.as_bytes()))?;
     release(guest.state(), key);
     Ok(placed)

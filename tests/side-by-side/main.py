@@ -10,7 +10,6 @@ deviations.py, with the value that ours is to have; an entry there that explains
 
 import argparse
 import concurrent.futures
-import fnmatch
 import json
 import os
 import re
@@ -21,12 +20,10 @@ import sys
 import time
 from pathlib import Path
 
-from deviations import DEVIATIONS, Deviation
+from deviations import DEVIATIONS, MISSING
 from observe import load_scripts
 
 HERE = Path(__file__).parent
-MISSING = "(not seen)"
-
 
 class Run:
     """What one library showed of one script."""
@@ -69,7 +66,7 @@ def play(library, name, script, cache, scratch):
 
 
 def deviation_for(name, path):
-    """The first entry for this observation; `*` stands for any text, brackets for themselves."""
+    """The first entry for this observation; in both names `*` stands for any text."""
     for entry in DEVIATIONS:
         if matches(name, entry.script) and matches(path, entry.path):
             return entry
@@ -77,7 +74,7 @@ def deviation_for(name, path):
 
 
 def matches(text, pattern):
-    return fnmatch.fnmatchcase(text, re.sub(r"\[", "[[]", pattern))
+    return re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), text, re.DOTALL)
 
 
 class Report:

@@ -55,7 +55,7 @@ fn past_the_end_of_the_input_is_zero() {
            (func (export "run")
              (call $try (i64.const 9)) (call $try (i64.const 10)) (call $try (i64.const 0x100000000))
              (call $try (i64.const -1)) (call $try (i64.const -8))
-             (call $try (i64.sub (i64.const 16) (call $input_offset)))
+             (call $try (i64.sub (i64.const 0) (call $input_offset)))
              (call $try (i64.const 0x7fffffffffffffff)))
            (func (export "across") (call $note (call $input_load_u64 (i64.const 2))))"#,
     );

@@ -51,8 +51,14 @@ fn assert_full(plugin: &Plugin, assignment: &[u8]) {
     assert!(error.contains("Variable store is full"), "{error}");
 }
 
-fn assignment(key: u8, length: usize) -> Vec<u8> {
-    let mut bytes = vec![b'v'; length + 2];
+#[track_caller]
+fn assert_set(plugin: &Plugin, assignment: &[u8]) {
+    assert_eq!(plugin.call("set", assignment).success(), (0, vec![]));
+}
+
+/// An assignment that takes so many bytes of the store: a name of one byte, the others are its value.
+fn assignment(key: u8, size: usize) -> Vec<u8> {
+    let mut bytes = vec![b'v'; size + 1];
     bytes[..2].copy_from_slice(&[key, b'=']);
     bytes
 }
@@ -228,26 +234,26 @@ fn variables_refuse_what_is_no_block() {
 fn variables_have_a_mebibyte_in_total() {
     let plugin = Plugin::new(VARS);
     let half = 512 * 1024;
-    assert_eq!(plugin.call("set", assignment(b'a', half)).code, 0);
-    assert_eq!(plugin.call("set", assignment(b'b', half)).code, 0);
-    assert_full(&plugin, &assignment(b'c', 1));
+    assert_set(&plugin, &assignment(b'a', half));
+    assert_set(&plugin, &assignment(b'b', half));
+    assert_full(&plugin, &assignment(b'c', 2));
     assert_full(&plugin, &assignment(b'b', half + 1));
-    assert_eq!(plugin.output_of("get", "b").len(), half, "a refused change changes nothing");
-    assert_eq!(plugin.call("set", assignment(b'b', half)).code, 0, "replaced by as much");
+    assert_eq!(plugin.output_of("get", "b").len(), half - 1, "a refused change changes nothing");
+    assert_set(&plugin, &assignment(b'b', half));
     assert_eq!(plugin.call("remove", "a").code, 0);
-    assert_eq!(plugin.call("set", assignment(b'c', half)).code, 0, "room again");
-    assert_full(&plugin, &assignment(b'd', 1));
+    assert_set(&plugin, &assignment(b'c', half));
+    assert_full(&plugin, &assignment(b'd', 2));
 }
 
 #[test]
 fn variables_have_what_the_manifest_says() {
     let plugin = Setup::guest(VARS).with("memory", json!({"max_var_bytes": 10})).plugin();
-    assert_eq!(plugin.call("set", assignment(b'a', 10)).code, 0);
+    assert_set(&plugin, &assignment(b'a', 10));
     assert_full(&plugin, &assignment(b'a', 11));
-    assert_full(&plugin, &assignment(b'b', 1));
+    assert_full(&plugin, &assignment(b'b', 2));
     let more = Setup::guest(VARS).with("memory", json!({"max_var_bytes": 3_000_000})).plugin();
-    assert_eq!(more.call("set", assignment(b'a', 3_000_000)).code, 0);
-    assert_full(&more, &assignment(b'b', 1));
+    assert_set(&more, &assignment(b'a', 3_000_000));
+    assert_full(&more, &assignment(b'b', 2));
 }
 
 #[test]

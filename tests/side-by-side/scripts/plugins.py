@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from capi import Function, I32, I64
@@ -94,7 +95,8 @@ def go_sdk(t):
     if plugin:
         play(t, plugin, *GO[t.variant], own=t.variant == "fail")
     t.see("host functions", len(calls))
-    t.see("log", of_plugins(read(log)))
+    # host_memory logs handles, which are each library's own choice.
+    t.see("log", [re.sub(r"offset: \d+", "offset: N", line) for line in of_plugins(read(log))])
     t.see("file", read(t.scratch / "mnt" / "test.txt"))
 
 
