@@ -207,7 +207,12 @@ unsafe fn call(
     operate(plugin, |plugin| {
         // SAFETY: our caller's promises.
         let (name, input) = unsafe { (args::text("`func_name`", func_name)?, args::bytes("`data`", data, data_len)?) };
-        let ended = plugin.call(name, input, host_context);
+        // A call begins with emptying the memory that the output of the last one lies in.
+        let ended = if plugin.is_output(input.as_ptr()) {
+            plugin.call(name, &input.to_vec(), host_context)
+        } else {
+            plugin.call(name, input, host_context)
+        };
         if let (Some(error), true) = (&ended.error, ended.code != 0) {
             set_last_error(error);
         }

@@ -197,6 +197,12 @@ impl Plugin {
         self.output.length.load(Ordering::Acquire)
     }
 
+    /// Whether this points into the output of the last finished call.
+    pub fn is_output(&self, data: *const u8) -> bool {
+        let begin = self.output_data().addr();
+        (begin..begin.saturating_add(self.output_length() as usize)).contains(&data.addr())
+    }
+
     /// The error that the asking thread sees, or NULL.
     pub fn error(&self) -> *const c_char {
         self.errors.get(thread_token())

@@ -75,14 +75,13 @@ pub(super) fn engine(key: EngineKey) -> Result<Engine> {
     if let Some(engine) = engines.get(&key) {
         return Ok(engine.clone());
     }
-    let engine = configure(key, environment())
-        .and_then(|config| Engine::new(&config).map_err(|error| Error::new(format!("{error:#}"))))
-        .map_err(|error| error.context("cannot start the WebAssembly engine"))?;
+    let engine = Engine::new(&configure(key, environment()))
+        .map_err(|error| Error::new(format!("cannot start the WebAssembly engine: {error:#}")))?;
     engines.insert(key, engine.clone());
     Ok(engine)
 }
 
-fn configure(key: EngineKey, environment: &Environment) -> Result<Config> {
+fn configure(key: EngineKey, environment: &Environment) -> Config {
     let mut config = Config::new();
     config
         .wasm_features(REFUSED, false)
@@ -98,16 +97,19 @@ fn configure(key: EngineKey, environment: &Environment) -> Result<Config> {
         config.debug_info(true).cranelift_opt_level(OptLevel::None);
     }
     if let Some(profile) = &environment.profile {
-        config.profiler(profiler(profile)?);
+        config.profiler(profiler(profile));
     }
-    Ok(config)
+    config
 }
 
-fn profiler(name: &str) -> Result<ProfilingStrategy> {
+fn profiler(name: &str) -> ProfilingStrategy {
     match name {
-        "perf" => Ok(ProfilingStrategy::PerfMap),
-        "jitdump" => Ok(ProfilingStrategy::JitDump),
-        "vtune" => Ok(ProfilingStrategy::VTune),
-        other => Err(Error::new(format!("EXTISM_PROFILE is `{other}`; it takes `perf`, `jitdump` or `vtune`"))),
+        "perf" => ProfilingStrategy::PerfMap,
+        "jitdump" => ProfilingStrategy::JitDump,
+        "vtune" => ProfilingStrategy::VTune,
+        other => {
+            log::warn!(target: "extism", "EXTISM_PROFILE is `{other}`; it takes `perf`, `jitdump` or `vtune`");
+            ProfilingStrategy::None
+        }
     }
 }

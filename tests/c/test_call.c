@@ -47,6 +47,21 @@ static bool test_empty_input(void) {
   return true;
 }
 
+/* A program may feed the output of a call into the next one without copying it. */
+static bool test_output_as_input(void) {
+  ExtismPlugin *plugin = plugin_from(GUEST("", FUNC("echo", ECHO)));
+  CHECK(plugin != NULL);
+  CHECK_INT(call_text(plugin, "echo", "abcdefgh"), 0);
+  for (int i = 0; i < 3; i++) {
+    CHECK_INT(extism_plugin_call(plugin, "echo", extism_plugin_output_data(plugin) + 1,
+                                 extism_plugin_output_length(plugin) - 1),
+              0);
+  }
+  CHECK(output_is(plugin, "defgh"));
+  extism_plugin_free(plugin);
+  return true;
+}
+
 static bool test_large_input(void) {
   enum { SIZE = 10 * 1024 * 1024 };
   ExtismPlugin *plugin = plugin_from(GUEST("", FUNC("echo", ECHO) FUNC_I32("sum", SUM)));
@@ -258,6 +273,7 @@ int main(int argc, char **argv) {
   check_begin(argc, argv);
   RUN(test_input_and_output);
   RUN(test_empty_input);
+  RUN(test_output_as_input);
   RUN(test_large_input);
   RUN(test_codes_of_results);
   RUN(test_codes_of_errors);

@@ -262,6 +262,13 @@ for name in ("_initialize with a parameter", "_initialize with a result", "_init
     deviate("wasi.odd_initialisers", "start-up exports of another type are ordinary exports", {name: "accepted", **call(f"{name}: f", 3)})
 deviate("wasi.odd_initialisers", "start-up exports of another type are ordinary exports", ends("hs_init without parameters: f", 3, None))
 
+# Environment variables.
+
+for name in ("cache_config_missing", "cache_config_broken"):
+    deviate(f"environment.{name}", "a disk cache that cannot be used is done without", {"created": "accepted", **call("f", 7), **call("trap", 134, error=SOME)})
+deviate("environment.profile_nonsense", "a profiler that is none is an error that says so", {
+    "created": "refused", **{f"f.{x}": MISSING for x in ("code", "output", "error")}, "trap.code": MISSING, "trap.error": MISSING})
+
 # Real plug-ins that 1.41 refuses.
 
 deviate("plugins.go_sdk[fs]", "1.41 refuses a module with both _start and _initialize", {

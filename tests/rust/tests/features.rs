@@ -147,7 +147,7 @@ fn custom_page_sizes_are_refused() {
 
 #[test]
 fn legacy_exceptions_are_refused() {
-    let error = refused("(module (tag $e) (func (try (do) (catch $e))))");
+    let error = refused("(module (tag $e) (func try nop catch $e end))");
     assert!(error.contains("exceptions"), "{error}");
 }
 

@@ -234,6 +234,7 @@ fn what_counts_if_several_offer_a_name() {
     assert_eq!(setup.function(answer("answer", 2)).plugin().code("run"), 1);
 
     let main = r#"(module (import "wasi_snapshot_preview1" "sched_yield" (func $answer (result i32)))
+        (memory (export "memory") 1)
         (func (export "run") (result i32) (call $answer)))"#;
     assert_eq!(Setup::new(main).wasi().plugin().code("run"), 0);
     let user = answer("sched_yield", 2).in_namespace("wasi_snapshot_preview1");
