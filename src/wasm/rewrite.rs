@@ -82,6 +82,11 @@ pub fn prepare(wasm: &[u8], features: WasmFeatures, append: bool) -> Result<Prep
     let types = Validator::new_with_features(features).validate_all(wasm).map_err(|error| invalid(&error))?;
     let types = types.as_ref();
     let layout = Layout::read(wasm).map_err(|error| invalid(&error))?;
+    if layout.has_shared_memory {
+        return Err(Error::new(
+            "the module has a shared memory; a plug-in runs in one thread: build it without threads",
+        ));
+    }
 
     let mut appended = None;
     if append && !layout.uses_reserved_name {
@@ -124,6 +129,7 @@ struct Layout<'a> {
     size: usize,
     sections: Vec<RawSection<'a>>,
     uses_reserved_name: bool,
+    has_shared_memory: bool,
     initial_memory: u64,
     largest_memory: u64,
     initial_table_elements: u64,
@@ -150,6 +156,7 @@ impl<'a> Layout<'a> {
             Payload::MemorySection(memories) => {
                 for memory in memories.clone() {
                     let memory = memory?;
+                    self.has_shared_memory |= memory.shared;
                     let page = 1u64.checked_shl(memory.page_size_log2.unwrap_or(PAGE_LOG2));
                     let bytes = memory.initial.saturating_mul(page.unwrap_or(u64::MAX));
                     self.initial_memory = self.initial_memory.saturating_add(bytes);

@@ -337,3 +337,9 @@ fn rewriting_twice_changes_nothing_more() {
     let once = rewritten(SAMPLE);
     runs_unrewritten(&once, FEATURES);
 }
+
+#[test]
+fn a_shared_memory_is_refused() {
+    let error = prepare(&wasm("(module (memory 1 1 shared))"), FEATURES, true).expect_err("shared").to_string();
+    assert!(error.contains("shared memory"), "{error}");
+}
