@@ -4,8 +4,7 @@
  * A plug-in cannot reach the host's memory, and the host leaves the plug-in's own memory
  * alone. Between the two lies a third one, the Extism memory. Data in it is named by a
  * handle: a 64-bit offset, 0 for "none". A plug-in copies bytes in and out with the load
- * and store functions, eight at a time where it can; the library turns these calls into
- * single machine instructions.
+ * and store functions, eight at a time where it can.
  *
  * An exported function takes no parameters and returns an int32_t: 0 for success. It
  * reads its input and sets its output with the functions below. Before each call the

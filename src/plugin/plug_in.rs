@@ -120,10 +120,6 @@ impl Plugin {
         };
         let outcome = self.run(&mut body, name, input);
         drop(running);
-        if let Body::Live(live) = &mut *body {
-            let (data, length) = live.output();
-            self.output.publish(data, length);
-        }
         self.finish(outcome)
     }
 
@@ -153,6 +149,8 @@ impl Plugin {
         let (live, outcome) = match self.live(std::mem::replace(body, Body::Lost), name) {
             Ok(mut live) => {
                 let outcome = live.call(name, input);
+                let (data, length) = live.output();
+                self.output.publish(data, length);
                 (Body::Live(live), outcome)
             }
             Err((body, outcome)) => (body, outcome),

@@ -268,29 +268,15 @@ pub(super) fn wasi_context(directories: Option<&[Directory]>) -> wasmtime::Resul
 }
 
 /// What a module brings for its start-up: `hs_init` (after `_initialize`), else `__wasm_call_ctors`, else
-/// `_initialize`.
+/// `_initialize`. An export of such a name and another type is an ordinary export.
 fn start_up(store: &mut Store<Ctx>, instance: Instance) -> wasmtime::Result<()> {
-    if instance.get_func(&mut *store, "hs_init").is_some() {
-        run_if_there(store, instance, "_initialize")?;
-        run_if_there(store, instance, "hs_init")?;
-    } else if !run_if_there(store, instance, "__wasm_call_ctors")? {
-        run_if_there(store, instance, "_initialize")?;
+    let initialize = instance.get_typed_func::<(), ()>(&mut *store, "_initialize").ok();
+    if let Ok(hs_init) = instance.get_typed_func::<(i32, i32), ()>(&mut *store, "hs_init") {
+        if let Some(initialize) = initialize {
+            initialize.call(&mut *store, ())?;
+        }
+        return hs_init.call(store, (0, 0));
     }
-    Ok(())
-}
-
-/// Runs an export with zeros for its arguments. False if there is none.
-fn run_if_there(store: &mut Store<Ctx>, instance: Instance, name: &str) -> wasmtime::Result<bool> {
-    let Some(function) = instance.get_func(&mut *store, name) else {
-        return Ok(false);
-    };
-    let ty = function.ty(&*store);
-    let arguments: Option<Vec<Val>> = ty.params().map(|ty| Val::default_for_ty(&ty)).collect();
-    let results: Option<Vec<Val>> = ty.results().map(|ty| Val::default_for_ty(&ty)).collect();
-    let (Some(arguments), Some(mut results)) = (arguments, results) else {
-        let error = format!("`{name}` has a type that it cannot be started with: {ty}");
-        return Err(wasmtime::Error::new(Fail::Error(error.into())));
-    };
-    function.call(&mut *store, &arguments, &mut results)?;
-    Ok(true)
+    let constructors = instance.get_typed_func::<(), ()>(&mut *store, "__wasm_call_ctors").ok();
+    constructors.or(initialize).map_or(Ok(()), |function| function.call(store, ()))
 }

@@ -69,6 +69,8 @@ pub(crate) struct Program {
     pub(super) fuel: Option<u64>,
     /// Bytes that the memories of one plug-in may grow by.
     pub(super) budget: u64,
+    /// The functions of the user: they live as long as the program, whether or not it imports them.
+    _offers: Vec<Offer>,
     /// Name to `None` (callable) or a description of what else it is.
     exports: HashMap<String, Option<String>>,
 }
@@ -117,6 +119,7 @@ impl Program {
         };
         Ok(Self {
             exports: describe_exports(&main),
+            _offers: request.offers,
             engine,
             main,
             link,

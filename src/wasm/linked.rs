@@ -148,8 +148,8 @@ pub(super) fn instantiate(
         } else {
             store.data_mut().limits.expect_initial(module.part.initial_parts);
             let instance = here.instantiate(&mut *store, &module.part.module)?;
-            if let Some(initialize) = instance.get_func(&mut *store, "_initialize") {
-                initialize.typed::<(), ()>(&mut *store)?.call(&mut *store, ())?;
+            if let Ok(initialize) = instance.get_typed_func::<(), ()>(&mut *store, "_initialize") {
+                initialize.call(&mut *store, ())?;
             }
             here.instance(&mut *store, &module.name, instance)?;
             for (export, ty) in functions {

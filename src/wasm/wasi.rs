@@ -87,6 +87,3 @@ pub(super) fn enter() {
         mem::forget(runtime.enter());
     }
 }
-
-#[cfg(test)]
-mod tests;

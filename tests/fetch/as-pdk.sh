@@ -4,7 +4,8 @@
 
 out=$CACHE/as-pdk-wasm
 source=$ROOT/tests/guests/as-pdk
-[ -e "$out/built.wasm" ] && [ -z "$(find "$source" -newer "$out/built.wasm" -type f)" ] && exit 0
+stamp=$(stamp "$source")
+[ "$(cat "$out/built.stamp" 2>/dev/null)" = "$stamp" ] && exit 0
 need node
 need npm
 
@@ -21,3 +22,4 @@ cp -r "$source/assembly" "$tools/assembly"
 mkdir -p "$out"
 (cd "$tools" && npx --no-install asc assembly/index.ts --outFile built.wasm --use abort=assembly/index/myAbort -O)
 mv "$tools/built.wasm" "$out/built.wasm"
+echo "$stamp" >"$out/built.stamp"

@@ -37,3 +37,8 @@ fetch() {
 scratch() {
     mktemp -d "$CACHE/.unfinished-XXXXXX"
 }
+
+# stamp FOLDER: the hash of its files, which tells whether what was built from them is of today.
+stamp() {
+    (cd "$1" && find . -type f -not -path './target/*' | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d' ' -f1)
+}

@@ -22,8 +22,9 @@ if [ ! -e "$out/count_vowels.wasm" ]; then
     cp "$crate/count_vowels.wasm" "$out/count_vowels.wasm"
 fi
 
-# The build is worth a minute or two: only when the source is newer than its result.
-[ -e "$out/built.wasm" ] && [ -z "$(find "$source" -newer "$out/built.wasm" -type f)" ] && exit 0
+# The build takes a minute or two: only when the source has changed.
+stamp=$(stamp "$source")
+[ "$(cat "$out/built.stamp" 2>/dev/null)" = "$stamp" ] && exit 0
 hint="Debian: rustc-web cargo-web rust-web-src lld-22"
 need /usr/bin/rustc "$hint"
 need /usr/bin/cargo "$hint"
@@ -38,4 +39,5 @@ fetch "what the plug-in of tests/guests/rust-pdk depends on" \
 /usr/bin/cargo build --quiet --locked --release --manifest-path "$source/Cargo.toml" \
     --target wasm32-unknown-unknown -Zbuild-std=std,panic_abort >&2
 cp "$CARGO_TARGET_DIR/wasm32-unknown-unknown/release/rust_pdk_plugin.wasm" "$out/built.wasm"
+echo "$stamp" >"$out/built.stamp"
 rm -rf "$CARGO_TARGET_DIR"

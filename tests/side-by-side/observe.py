@@ -6,11 +6,12 @@ import json
 import os
 import re
 import sys
+import threading
 from pathlib import Path
 
 from capi import Library, Refused
 
-# The texts that ABI.md of section "Errors" fixes: programs match on them.
+# The texts that are the same in every version: programs match on them.
 FIXED = re.compile(r"timeout|cancelled|oom|plugin ran out of fuel|Function not found: .*|Variable store is full")
 REGISTRY = {}
 
@@ -61,16 +62,19 @@ class Observer:
         self.cache = Path(cache)
         self.scratch = Path(scratch)
         self.seen = set()
+        self.lock = threading.Lock()  # scripts see from several threads
 
     def see(self, path, value, note=None):
         """Writes down a value. `note` is shown beside a difference but not compared."""
-        if path in self.seen:
-            raise KeyError(f"{path} is seen twice")
-        self.seen.add(path)
         line = {"path": path, "value": plain(value)}
         if note is not None:
             line["note"] = note
-        print(json.dumps(line), file=sys.__stdout__, flush=True)
+        with self.lock:
+            if path in self.seen:
+                raise KeyError(f"{path} is seen twice")
+            self.seen.add(path)
+            sys.__stdout__.write(json.dumps(line) + "\n")
+            sys.__stdout__.flush()
 
     def error(self, path, text, own=False):
         """An error text: verbatim where it is fixed or the plug-in's `own`, else only that there is one."""

@@ -1,6 +1,6 @@
 //! Plug-ins, compiled plug-ins, and how a call ended.
 
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{CString, c_char};
 use std::ptr;
 use std::sync::{Arc, Mutex};
 
@@ -237,17 +237,10 @@ impl Plugin {
 
     /// A call with input.
     pub fn call(&self, function: &str, input: impl AsRef<[u8]>) -> Ended {
-        self.call_with_context(function, input, ptr::null_mut())
-    }
-
-    /// A call with input and a host context.
-    pub fn call_with_context(&self, function: &str, input: impl AsRef<[u8]>, context: *mut c_void) -> Ended {
         let function = CString::new(function).expect("a name without NUL");
         let input = input.as_ref();
-        let (data, size) = (input.as_ptr(), input.len() as u64);
-        // SAFETY: a NUL-terminated name, `size` bytes of input, and a context that nobody looks into.
-        let code =
-            unsafe { (api().plugin_call_with_host_context)(self.handle, function.as_ptr(), data, size, context) };
+        // SAFETY: a NUL-terminated name, and as many bytes of input as their count says.
+        let code = unsafe { (api().plugin_call)(self.handle, function.as_ptr(), input.as_ptr(), input.len() as u64) };
         continue_panic();
         Ended { code, error: self.error(), output: self.output() }
     }

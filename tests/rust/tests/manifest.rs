@@ -90,7 +90,6 @@ fn a_module_by_url() {
             "/module" => Reply::new(200, ANSWER),
             "/moved" => Reply::redirect(302, "/module"),
             "/empty" => Reply::new(200, ""),
-            "/short" => Reply::new(200, ANSWER).claiming(1 << 20).header("x-cut", "yes"),
             _ => Reply::new(404, "no"),
         });
         accepted(json!({"wasm": [{"url": server.url("/module")}]}));

@@ -3,11 +3,10 @@
 1.41 holds a lock for the whole call, so that it hangs or answers much later; each case is a script of its own.
 """
 
-import ctypes as c
 import threading
 import time
 
-from capi import Function, text_at
+from capi import Function
 from observe import script
 from probe import Probe
 

@@ -1,4 +1,4 @@
-"""The environment variables of ABI.md section 3."""
+"""The environment variables that the library reads."""
 
 import os
 from pathlib import Path

@@ -1,8 +1,7 @@
 """Guest ABI, Extism memory: alloc, free, length, loads and stores, reset, memory_bytes."""
 
-from capi import Function, I64
 from observe import script
-from probe import ALL, Probe, module
+from probe import ALL, Probe
 
 BIG = 1 << 40
 
@@ -267,7 +266,7 @@ def wrong_types(t):
 
 @script()
 def all_importable(t):
-    """Each function of ABI.md section 2 may be imported alone, with exactly its type."""
+    """Each function of docs/abi.md may be imported alone, with exactly its type."""
     from probe import GUEST, _types
     for name, kind in GUEST.items():
         wat = f'(module (import "extism:host/env" "{name}" (func {_types(*kind)})) (func (export "f")))'

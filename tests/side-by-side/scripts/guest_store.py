@@ -1,9 +1,7 @@
 """Guest ABI: configuration and variables."""
 
-import json
-
 from observe import script
-from probe import ALL, Probe
+from probe import ALL, Probe, data
 
 BIG = 1 << 40
 
@@ -274,7 +272,7 @@ def not_utf8_keys(t):
 @script()
 def per_plugin(t):
     """Variables and configuration belong to one plug-in, also among those of one compiled plug-in."""
-    wat = json.dumps({"config": {"k": "manifest"}, "wasm": [{"data": __import__("base64").b64encode(b"""(module
+    wat = """(module
       (import "extism:host/env" "alloc" (func $alloc (param i64) (result i64)))
       (import "extism:host/env" "store_u8" (func $store (param i64 i32)))
       (import "extism:host/env" "length" (func $length (param i64) (result i64)))
@@ -288,8 +286,8 @@ def per_plugin(t):
         (call $output (local.get $b) (call $length (local.get $b))))
       (func (export "get") (local $b i64) (local.set $b (call $get (call $key)))
         (call $output (local.get $b) (call $length (local.get $b))))
-      (func (export "set") (call $set (call $key) (call $key))))""").decode()}]})
-    compiled = t.lib.compiled(wat)
+      (func (export "set") (call $set (call $key) (call $key))))"""
+    compiled = t.lib.compiled({"wasm": [data(wat)], "config": {"k": "manifest"}})
     a, b = compiled.plugin(), compiled.plugin()
     a.config({"k": "changed"})
     t.result("a.config", a.call("config"))

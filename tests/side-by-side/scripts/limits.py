@@ -1,7 +1,7 @@
 """memory.max_pages: what must fit, what may grow, and the messages."""
 
 from observe import script
-from probe import Probe, data
+from probe import ALL, Probe, data
 
 GROW = """(module (import "extism:host/env" "alloc" (func $alloc (param i64) (result i64)))
   (memory (export "memory") {pages})
@@ -116,3 +116,62 @@ def wide_memory(t):
     if plugin:
         for name in ("f", "grow", "past"):
             t.result(name, plugin.call(name))
+
+
+@script(ALL)
+def growth_denied(t):
+    """oom: growth was denied by a limit, and the call then ended in a trap or a failed alloc."""
+    limits = {"memory": {"max_pages": 10}}
+
+    def alloc(p):
+        yield "alloc", 4 << 20
+
+    def alloc_with_error(p):
+        yield "error_set", (yield from p.put(b"set before"))
+        yield "alloc", 4 << 20
+
+    def alloc_with_output(p):
+        yield "output_set", (yield from p.put(b"set before")), 10
+        yield "alloc", 4 << 20
+
+    def small(p):
+        block = yield "alloc", 65536
+        t.see("small", block != 0)
+
+    for steps in (alloc, alloc_with_error, alloc_with_output, small):
+        probe = Probe(t, limits)
+        t.result(steps.__name__, probe.run(steps), own=True)
+
+        def works(p):
+            yield from p.put(b"works")
+
+        t.result(f"after {steps.__name__}", probe.run(works))
+
+
+@script(("direct",))
+def own_growth_denied(t):
+    """A guest's own memory.grow past max_pages."""
+
+    def grow(p):
+        t.see("memory.grow", (yield "memory.grow", 100))
+        return 3
+
+    def grow_and_trap(p):
+        yield "memory.grow", 100
+        yield "trap"
+
+    def grow_and_error(p):
+        yield "memory.grow", 100
+        yield "error_set", (yield from p.put(b"no memory"))
+        return 1
+
+    def grow_a_little(p):
+        t.see("a little", (yield "memory.grow", 2))
+
+    def grow_and_trap_later(p):
+        yield "trap"
+
+    for steps in (grow, grow_and_trap, grow_and_error, grow_a_little):
+        probe = Probe(t, {"memory": {"max_pages": 10}})
+        t.result(steps.__name__, probe.run(steps), own=True)
+        t.result(f"trap after {steps.__name__}", probe.run(grow_and_trap_later))

@@ -50,9 +50,9 @@ def precedence(t):
         t.result("module beside user: f", plugin.call("f"))
     # A user function in the place of WASI's.
     main = '(module (import "wasi_snapshot_preview1" "sched_yield" (func $y (result i32))) (memory (export "memory") 1) (func (export "f") (result i32) (call $y)))'
-    user = Function(t.lib, "sched_yield", [], [I32], note("user yield", 5), namespace="wasi_snapshot_preview1")
     for wasi in (True, False):
-        plugin = t.created(f"user and WASI {wasi}", lambda: t.lib.plugin(main, [Function(t.lib, "sched_yield", [], [I32], note("user yield", 5), namespace="wasi_snapshot_preview1")], wasi=wasi))
+        user = Function(t.lib, "sched_yield", [], [I32], note("user yield", 5), namespace="wasi_snapshot_preview1")
+        plugin = t.created(f"user and WASI {wasi}", lambda: t.lib.plugin(main, [user], wasi=wasi))
         if plugin:
             t.result(f"user and WASI {wasi}: f", plugin.call("f"))
     # A linked module in the place of WASI's and of extism:host/env.

@@ -1,4 +1,4 @@
-"""Manifests, section 3 of ABI.md: every field, good and bad, in JSON and in TOML."""
+"""Manifests: every field, good and bad, in JSON and in TOML."""
 
 import base64
 import ctypes as c

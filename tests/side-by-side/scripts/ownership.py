@@ -1,6 +1,5 @@
 """Host ABI, "Ownership of functions": who frees them when, and what their finaliser is told."""
 
-import gc
 import threading
 
 from capi import Function, I64, Refused

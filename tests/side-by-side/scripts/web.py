@@ -7,7 +7,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from observe import script
-from probe import ALL, Probe, data
+from probe import ALL, Probe
 
 TINY = b'(module (func (export "f") (result i32) (i32.const 7)))'
 

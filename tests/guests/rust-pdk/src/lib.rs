@@ -84,9 +84,7 @@ pub fn words(text: String) -> FnResult<Json<BTreeMap<String, u32>>> {
 /// Many small blocks of Extism memory, alive together.
 #[plugin_fn]
 pub fn blocks(count: u32) -> FnResult<u64> {
-    let blocks: Vec<Memory> = (0..count)
-        .map(|i| Memory::from_bytes(i.to_le_bytes()))
-        .collect::<Result<_, _>>()?;
+    let blocks: Vec<Memory> = (0..count).map(|i| Memory::from_bytes(i.to_le_bytes())).collect::<Result<_, _>>()?;
     let mut sum = 0;
     for block in &blocks {
         let bytes = block.to_vec();

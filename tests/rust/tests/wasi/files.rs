@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use extism_tests::{Scratch, json, within};
 
-use crate::guest::{Guest, PATH, PERM, READ, WRITE};
+use crate::guest::{BADF, Guest, PATH, PERM, READ, WRITE};
 
 /// Flags of `path_open`.
 const CREATE: u64 = 1;
@@ -97,6 +97,30 @@ fn a_missing_directory_is_named() {
             let directories = json!({format!("{prefix}{path}"): "/"});
             let error = Guest::setup().with("allowed_paths", directories).refusal();
             assert!(error.contains("allowed_paths: ") && error.contains(&path), "{error}");
+        }
+    });
+}
+
+#[test]
+fn without_directories_there_are_no_files() {
+    within(30, || {
+        let guest = Guest::new();
+        assert_eq!(guest.open("file", 0, READ), Err(BADF));
+        assert_eq!(guest.open("new", CREATE, WRITE), Err(BADF));
+    });
+}
+
+#[test]
+fn each_plugin_opens_its_own_directories() {
+    within(30, || {
+        let host = Scratch::new("own");
+        host.write("file", "text");
+        let directories = json!({host.path().to_str().expect("a path in UTF-8"): "/data"});
+        let compiled = Guest::setup().with("allowed_paths", directories).compile();
+        let [one, two] = [(); 2].map(|()| Guest { plugin: compiled.plugin() });
+        for guest in [&one, &two, &one] {
+            let file = guest.open("file", 0, READ).expect("a descriptor");
+            assert_eq!(guest.read(file, 64), "text");
         }
     });
 }

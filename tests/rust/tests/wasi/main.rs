@@ -32,6 +32,7 @@ fn standard_streams_swallow_and_end() {
         for stream in [1, 2] {
             assert_eq!(guest.write(stream, "ten bytes\n"), 10);
         }
+        assert_eq!(guest.call("write", &[9, 0, 1, 8]), BADF);
     });
 }
 
