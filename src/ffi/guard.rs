@@ -48,15 +48,20 @@ thread_local! {
     static LAST_ERROR: RefCell<CString> = RefCell::default();
 }
 
-/// Runs the body of an exported function: clears the thread's last error before it, sets it if the body fails or
-/// panics, and returns the fail value then.
+/// Runs the body of an exported function. If it fails or panics, the thread's last error is set and the fail value
+/// returned; otherwise the last error is cleared, also what a call from within a callback left.
 pub(super) fn boundary<T: FailValue>(body: impl FnOnce() -> Result<T>) -> T {
-    // Gone only while the thread itself ends: then nobody can ask for the error any more.
-    let _ = FAILED.try_with(|failed| failed.set(false));
-    contain(body).unwrap_or_else(|error| {
-        set_last_error(&error);
-        T::FAIL
-    })
+    match contain(body) {
+        Ok(value) => {
+            // Gone only while the thread itself ends: then nobody can ask for the error any more.
+            let _ = FAILED.try_with(|failed| failed.set(false));
+            value
+        }
+        Err(error) => {
+            set_last_error(&error);
+            T::FAIL
+        }
+    }
 }
 
 /// Runs a body, and turns a panic of it into an error.

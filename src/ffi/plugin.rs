@@ -1,15 +1,15 @@
 //! # Plug-ins
 
-use std::ffi::{c_char, c_void};
+use std::borrow::Cow;
+use std::ffi::{CStr, c_char, c_void};
 
 use super::args;
 use super::compiled::{create, reporting};
-use super::guard::{boundary, contain, set_last_error};
+use super::guard::{boundary, last_error, set_last_error};
 use super::handles::{self, operate};
 use super::types::{
     Boolean, BooleanResult, ExtismCancelHandle, ExtismCompiledPlugin, ExtismFunction, ExtismPlugin, ExtismSize,
 };
-use crate::error::Result;
 use crate::registry::{Kind, with_kind};
 
 /// Makes a plug-in.
@@ -204,20 +204,22 @@ unsafe fn call(
     data_len: ExtismSize,
     host_context: *mut c_void,
 ) -> i32 {
-    operate(plugin, |plugin| {
+    let mut error = None;
+    let code = operate(plugin, |plugin| {
         // SAFETY: our caller's promises.
         let (name, input) = unsafe { (args::text("`func_name`", func_name)?, args::bytes("`data`", data, data_len)?) };
         // A call begins with emptying the memory that the output of the last one lies in.
-        let ended = if plugin.is_output(input.as_ptr()) {
-            plugin.call(name, &input.to_vec(), host_context)
-        } else {
-            plugin.call(name, input, host_context)
+        let ended = match plugin.kept(name.as_bytes()) {
+            Cow::Borrowed(_) => plugin.call(name, &plugin.kept(input), host_context),
+            Cow::Owned(copy) => plugin.call(&String::from_utf8_lossy(&copy), &plugin.kept(input), host_context),
         };
-        if let (Some(error), true) = (&ended.error, ended.code != 0) {
-            set_last_error(error);
-        }
+        error = ended.error.filter(|_| ended.code != 0);
         Ok(ended.code)
-    })
+    });
+    if let Some(error) = error {
+        set_last_error(&error);
+    }
+    code
 }
 
 /// The length in bytes of the output of the last call; 0 while a call runs. Any thread.
@@ -245,27 +247,24 @@ pub unsafe extern "C" fn extism_plugin_output_data(plugin: *mut ExtismPlugin) ->
 /// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn extism_plugin_error(plugin: *mut ExtismPlugin) -> *const c_char {
-    boundary(|| error_of(plugin))
+    error_of(plugin)
 }
 
 /// The old name of `extism_plugin_error`.
 #[deprecated(note = "call extism_plugin_error")]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn extism_error(plugin: *mut ExtismPlugin) -> *const c_char {
-    boundary(|| error_of(plugin))
+    error_of(plugin)
 }
 
-fn error_of(plugin: *mut ExtismPlugin) -> Result<*const c_char> {
-    if plugin.is_null() {
-        return Ok(std::ptr::null());
-    }
-    match contain(|| handles::plugin_in_use(plugin, Kind::Plugin)) {
-        Ok(plugin) => Ok(plugin.error()),
-        Err(error) => {
-            set_last_error(&error);
-            Ok(c"this is not the handle of a plug-in, or the plug-in was freed".as_ptr())
-        }
-    }
+fn error_of(plugin: *mut ExtismPlugin) -> *const c_char {
+    const STALE: &CStr = c"this is not the handle of a plug-in, or the plug-in was freed";
+    let text = boundary(|| match plugin.is_null() {
+        true => Ok(std::ptr::null()),
+        false => Ok(handles::plugin_in_use(plugin, Kind::Plugin)?.error()),
+    });
+    let refused = text.is_null() && !last_error().is_null();
+    if refused { STALE.as_ptr() } else { text }
 }
 
 /// Frees all Extism memory of a plug-in, and ends the validity of its output.

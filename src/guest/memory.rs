@@ -5,6 +5,9 @@ use crate::error::Error;
 use crate::memory::range;
 use crate::state::{GuestError, Span};
 
+/// What is kept of an error's text, in bytes.
+const MAX_ERROR: usize = 64 * 1024;
+
 pub(super) fn alloc(guest: &mut dyn Guest, [length, _]: [u64; 2]) -> Result<u64, Fail> {
     // PDKs do not check for 0, so what cannot be met ends the call.
     alloc_block(guest, length).ok_or_else(|| starve(guest))
@@ -111,7 +114,8 @@ pub(super) fn error_set(guest: &mut dyn Guest, [handle, _]: [u64; 2]) -> Result<
     if handle == 0 {
         state.error = None;
     } else if let Ok(text) = super::block(memory, state, handle) {
-        state.error = Some(GuestError { text: text.to_vec(), handle });
+        let text = text.get(..MAX_ERROR).unwrap_or(text).to_vec();
+        state.error = Some(GuestError { text, handle });
     }
     Ok(0)
 }

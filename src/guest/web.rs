@@ -5,14 +5,28 @@ use super::{Fail, Guest, block, memory::release, place};
 use crate::error::Error;
 use crate::state::LastResponse;
 
+/// Bytes that the description of a request may have, and its body: both are copied out of the guest's memory, and
+/// that memory costs the guest nothing until it writes to it.
+const MAX_REQUEST: usize = 1024 * 1024;
+const MAX_BODY: usize = 256 * 1024 * 1024;
+
+fn bounded<'a>(what: &str, bytes: &'a [u8], limit: usize) -> Result<&'a [u8], Error> {
+    if bytes.len() > limit {
+        let length = bytes.len();
+        return Err(Error::new(format!("the {what} of an HTTP request has {length} bytes; at most {limit} are sent")));
+    }
+    Ok(bytes)
+}
+
 pub(super) fn http_request(guest: &mut dyn Guest, [request, body]: [u64; 2]) -> Result<u64, Fail> {
     let policy = guest.policy();
     let (memory, state) = guest.parts();
+    let description = bounded("request", block(memory, state, request)?, MAX_REQUEST)?;
     let content = match body {
         0 => None,
-        handle => Some(block(memory, state, handle)?.to_vec()),
+        handle => Some(bounded("body", block(memory, state, handle)?, MAX_BODY)?.to_vec()),
     };
-    let request_to_send = http::parse_request(block(memory, state, request)?, content)?;
+    let request_to_send = http::parse_request(description, content)?;
     state.response = LastResponse::default();
     let response = match http::send(request_to_send, &policy, &state.interrupt) {
         Ok(response) => response,

@@ -1,5 +1,6 @@
 //! A plug-in and the sequence of its calls.
 
+use std::borrow::Cow;
 use std::ffi::{c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
@@ -195,10 +196,12 @@ impl Plugin {
         self.output.length.load(Ordering::Acquire)
     }
 
-    /// Whether this points into the output of the last finished call.
-    pub fn is_output(&self, data: *const u8) -> bool {
+    /// The bytes that a caller passes, copied if they lie in the output of the last call: the next one begins with
+    /// emptying that memory.
+    pub fn kept<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         let begin = self.output_data().addr();
-        (begin..begin.saturating_add(self.output_length() as usize)).contains(&data.addr())
+        let output = begin..begin.saturating_add(self.output_length() as usize);
+        if output.contains(&bytes.as_ptr().addr()) { Cow::Owned(bytes.to_vec()) } else { Cow::Borrowed(bytes) }
     }
 
     /// The error that the asking thread sees, or NULL.

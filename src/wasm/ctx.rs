@@ -5,12 +5,13 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use uuid::Uuid;
 use wasmtime::{AsContextMut, Caller, Extern, Memory, Store};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use super::function::Slot;
-use super::limits::{Limits, PAGE};
+use super::limits::{Budget, Limits, PAGE};
 use super::rewrite;
 use crate::guest::{Guest, http};
 use crate::memory;
@@ -68,6 +69,20 @@ pub(super) struct Ctx {
 }
 
 impl Ctx {
+    /// For a store in which no guest ever runs.
+    pub fn scratch(settings: &Arc<Settings>) -> Self {
+        let state = State::new(Uuid::nil(), Arc::new(Interrupt::new()), Arc::default(), Some(0));
+        Self {
+            state: Box::new(state),
+            host: Arc::new(Host::new(0)),
+            settings: Arc::clone(settings),
+            limits: Limits::new(Budget::new(0)),
+            memory: None,
+            wasi: None,
+            outer: None,
+        }
+    }
+
     /// What WASI functions work on; they are linked only where it is there from the beginning.
     pub fn wasi(&mut self) -> &mut WasiP1Ctx {
         self.wasi.get_or_insert_with(|| WasiCtxBuilder::new().build_p1())

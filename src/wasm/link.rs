@@ -11,6 +11,7 @@ use wasmtime::{
 use super::ctx::{Access, Ctx, Settings};
 use super::engine::{self, EngineKey, environment};
 use super::function::{self, Offer};
+use super::instance::prepare_store;
 use super::limits::{Budget, MEMORY_MAX, TABLE_ELEMENT};
 use super::linked::{self, LinkedModule};
 use super::{rewrite, wasi};
@@ -109,12 +110,14 @@ impl Program {
             // Every instance opens them for itself; what cannot be opened is better said now.
             wasi::context(directories, false)?;
         }
+        let settings = Arc::new(request.settings);
         let linker = host_linker(&engine, &request.offers, request.wasi.is_some())?;
         let link = if parts.is_empty() {
             Link::Single(resolve(&linker, &main.module, &request.main.name)?)
         } else {
             let modules = linked::in_order(parts, &request.main.name, &main.module)?;
-            linked::check(&linker, &modules, &request.main.name, &main.module)?;
+            let mut scratch = prepare_store(&engine, Ctx::scratch(&settings));
+            linked::check(&linker, &modules, &request.main.name, &main.module, &mut scratch)?;
             Link::Linked { linker, modules }
         };
         Ok(Self {
@@ -123,7 +126,7 @@ impl Program {
             engine,
             main,
             link,
-            settings: Arc::new(request.settings),
+            settings,
             wasi: request.wasi,
             fuel: request.fuel,
             budget,
@@ -253,14 +256,14 @@ fn raise(fail: Fail) -> wasmtime::Error {
 }
 
 /// Resolves the imports of a module, or says which one cannot be had and how to offer it.
-pub(super) fn resolve(linker: &Linker<Ctx>, module: &Module, module_name: &str) -> Result<InstancePre<Ctx>> {
+fn resolve(linker: &Linker<Ctx>, module: &Module, module_name: &str) -> Result<InstancePre<Ctx>> {
     linker.instantiate_pre(module).map_err(|error| match error.downcast_ref::<UnknownImportError>() {
         Some(unknown) => missing_import(module_name, unknown.module(), unknown.name(), &unknown.ty()),
         None => describe(&error).context(format_args!("module `{module_name}`")),
     })
 }
 
-fn missing_import(module_name: &str, namespace: &str, name: &str, ty: &ExternType) -> Error {
+pub(super) fn missing_import(module_name: &str, namespace: &str, name: &str, ty: &ExternType) -> Error {
     let hint = match (namespace, ty) {
         ("wasi_snapshot_preview1", _) => "create the plug-in with WASI (`with_wasi`)",
         (ENV, ExternType::Func(_)) => "no such function of the guest ABI exists; build the plug-in with another PDK",

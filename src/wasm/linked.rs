@@ -7,14 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use wasmtime::{Caller, ExternType, Func, ImportType, InstancePre, Linker, Module, Store, Val};
 
 use super::ctx::{Ctx, Outer};
 use super::instance::{prepare_store, wasi_context};
 use super::limits::Limits;
-use super::link::{Directory, Part, Program, describe, resolve, type_name};
+use super::link::{Directory, Part, Program, missing_import, type_name};
 use crate::error::{Error, Result};
+use crate::guest::Fail;
 use crate::state::State;
 
 /// A module that others import under `name`.
@@ -52,42 +54,56 @@ pub(super) fn in_order(parts: Vec<(String, Part)>, main_name: &str, main: &Modul
     Ok(ordered)
 }
 
-/// Type-checks the imports of all modules.
-pub(super) fn check(linker: &Linker<Ctx>, modules: &[LinkedModule], main_name: &str, main: &Module) -> Result<()> {
+/// Type-checks the imports of all modules. `scratch` is a store of the linker's engine.
+pub(super) fn check(
+    linker: &Linker<Ctx>,
+    modules: &[LinkedModule],
+    main_name: &str,
+    main: &Module,
+    scratch: &mut Store<Ctx>,
+) -> Result<()> {
     for module in modules {
-        check_module(linker, modules, &module.name, &module.part.module, module.is_command)?;
+        for import in module.part.module.imports() {
+            check_import(linker, modules, &module.name, &import, scratch)?;
+            let is_function = matches!(import.ty(), ExternType::Func(_));
+            if module.is_command && !is_function && offered(modules, &import).is_some() {
+                return Err(command_imports(&module.name, &import));
+            }
+        }
     }
-    check_module(linker, modules, main_name, main, false)
+    main.imports().try_for_each(|import| check_import(linker, modules, main_name, &import, scratch))
 }
 
-fn check_module(
+fn check_import(
     linker: &Linker<Ctx>,
     modules: &[LinkedModule],
     name: &str,
-    module: &Module,
-    is_command: bool,
+    import: &ImportType<'_>,
+    scratch: &mut Store<Ctx>,
 ) -> Result<()> {
-    // Functions of linked modules are stood in for by functions of the same type. What is no function exists only
-    // in a store: its kind is checked here, its exact type at the first call.
-    let mut stand_ins = linker.clone();
-    let mut exact = true;
-    for import in module.imports() {
-        let Some(offered) = offered(modules, &import) else {
-            continue;
-        };
-        match offered {
-            ExternType::Func(ty) => {
-                let defined = stand_ins.func_new(import.module(), import.name(), ty, |_, _, _| Ok(()));
-                defined.map_err(|error| describe(&error))?;
-            }
-            _ if is_command => return Err(command_imports(name, &import)),
-            _ => exact = false,
-        }
+    let of_host = |store: &mut Store<Ctx>| {
+        let item = linker.get(&mut *store, import.module(), import.name()).ok()?;
+        Some(item.ty(&*store))
+    };
+    let wanted = import.ty();
+    let Some(found) = offered(modules, import).or_else(|| of_host(scratch)) else {
+        return Err(missing_import(name, import.module(), import.name(), &wanted));
+    };
+    let fits = match (&found, &wanted) {
+        (ExternType::Func(found), ExternType::Func(wanted)) => found.matches(wanted),
+        // What is no function has its exact type checked when it is instantiated.
+        (found, wanted) => std::mem::discriminant(found) == std::mem::discriminant(wanted),
+    };
+    if fits {
+        return Ok(());
     }
-    match resolve(&stand_ins, module, name) {
-        Err(error) if exact => Err(error),
-        _ => Ok(()),
-    }
+    Err(Error::new(format!(
+        "module `{name}` imports `{}`::`{}` as {}, but what is offered under this name is {}",
+        import.module(),
+        import.name(),
+        type_name(&wanted),
+        type_name(&found)
+    )))
 }
 
 /// What a linked module offers for this import. A command offers functions alone: its other exports die with each
@@ -110,6 +126,8 @@ fn command_imports(name: &str, import: &ImportType<'_>) -> Error {
 
 /// What a command needs for a run of its own.
 struct Command {
+    /// A command that runs is not entered once more: its initial memory was checked once.
+    runs: AtomicBool,
     pre: InstancePre<Ctx>,
     wasi: Option<Vec<Directory>>,
     initial_parts: usize,
@@ -133,6 +151,7 @@ pub(super) fn instantiate(
         });
         if module.is_command {
             let command = Arc::new(Command {
+                runs: AtomicBool::new(false),
                 pre: for_commands.instantiate_pre(&module.part.module)?,
                 wasi: program.wasi.clone(),
                 initial_parts: module.part.initial_parts,
@@ -172,7 +191,23 @@ impl Command {
         params: &[Val],
         results: &mut [Val],
     ) -> wasmtime::Result<()> {
-        let outer = Outer::of(&mut caller);
+        if self.runs.swap(true, Ordering::Relaxed) {
+            let error = Error::new(format!("`{export}` of a linked command was called while that command runs"));
+            return Err(wasmtime::Error::new(Fail::Error(error)));
+        }
+        let result = self.run_alone(export, &mut caller, params, results);
+        self.runs.store(false, Ordering::Relaxed);
+        result
+    }
+
+    fn run_alone(
+        &self,
+        export: &str,
+        caller: &mut Caller<'_, Ctx>,
+        params: &[Val],
+        results: &mut [Val],
+    ) -> wasmtime::Result<()> {
+        let outer = Outer::of(caller);
         let ctx = caller.data();
         let state = State::detached(&ctx.state);
         let inner = Ctx {

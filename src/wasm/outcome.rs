@@ -1,5 +1,7 @@
 //! From how a guest ended to what the host is told.
 
+use std::fmt;
+
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -68,23 +70,51 @@ pub(super) fn classify(result: wasmtime::Result<i32>, state: &State, denied: boo
     }
 }
 
+/// What a text about a trap may have at most: the guest chose the names in it.
+const MAX_TEXT: usize = 16 * 1024;
+
 /// The reason, from the innermost cause outwards, and the guest's frames below it.
 fn describe(error: &wasmtime::Error) -> String {
-    let frames = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string).collect::<Vec<_>>().into_iter().rev() {
-        // The context that carries the frames repeats them in its text.
-        if frames.as_ref().is_some_and(|frames| cause.contains(frames.as_str())) || text.contains(&cause) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause);
+    let mut text = Bounded::default();
+    let backtrace = error.downcast_ref::<WasmBacktrace>();
+    // The frames are the outermost link of the chain; they come last, and once.
+    let causes: Vec<_> = error.chain().skip(usize::from(backtrace.is_some())).collect();
+    for (index, cause) in causes.into_iter().rev().enumerate() {
+        let separator = if index == 0 { "" } else { ": " };
+        text.write(format_args!("{separator}{cause}"));
     }
-    if let Some(frames) = frames {
-        text.push('\n');
-        text.push_str(frames.trim_end());
+    if let Some(backtrace) = backtrace {
+        text.write(format_args!("\n{backtrace}"));
     }
-    text
+    text.finish()
+}
+
+/// A text that is written up to its bound, whatever there is to write.
+#[derive(Default)]
+struct Bounded {
+    text: String,
+    is_cut: bool,
+}
+
+impl Bounded {
+    fn write(&mut self, arguments: fmt::Arguments<'_>) {
+        // The error only says that the bound was reached, and stops what is still writing.
+        let _ = fmt::Write::write_fmt(self, arguments);
+    }
+
+    fn finish(mut self) -> String {
+        if self.is_cut {
+            self.text.push_str(" [...]");
+        }
+        self.text
+    }
+}
+
+impl fmt::Write for Bounded {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        let room = MAX_TEXT - self.text.len();
+        self.is_cut |= more.len() > room;
+        self.text.push_str(&more[..more.floor_char_boundary(room)]);
+        if self.is_cut { Err(fmt::Error) } else { Ok(()) }
+    }
 }

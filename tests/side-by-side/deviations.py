@@ -265,8 +265,6 @@ deviate("wasi.odd_initialisers", "start-up exports of another type are ordinary 
 
 for name in ("cache_config_missing", "cache_config_broken"):
     deviate(f"environment.{name}", "a disk cache that cannot be used is done without", {"created": "accepted", **call("f", 7), **ends("trap", 134)})
-deviate("environment.profile_nonsense", "a profiler that is none is an error that says so", {
-    "created": "refused", **{f"f.{x}": MISSING for x in ("code", "output", "error")}, "trap.code": MISSING, "trap.error": MISSING})
 
 # Real plug-ins that 1.41 refuses.
 

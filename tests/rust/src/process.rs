@@ -1,5 +1,6 @@
 //! Deadlines for tests, and tests that need a process of their own.
 
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -27,21 +28,22 @@ pub fn within<R: Send + 'static>(seconds: u64, work: impl FnOnce() -> R + Send +
 }
 
 /// Set in a child to the name of the test that it runs.
-const CHILD: &str = "EXTISM_TEST_CHILD";
+pub(crate) const CHILD: &CStr = c"EXTISM_TEST_CHILD";
 /// How a child ends that ran its test to the end.
 const DONE: i32 = 42;
 
 /// Runs the body of the test `name` in a process of its own, with these environment variables, and returns what
 /// that printed. `name` is the name of the calling test.
 pub fn in_child(name: &str, environment: &[(&str, &str)], body: impl FnOnce()) -> Output {
-    if std::env::var_os(CHILD).is_some() {
+    let variable = CHILD.to_str().expect("a name in ASCII");
+    if std::env::var_os(variable).is_some() {
         body();
         std::process::exit(DONE);
     }
     let program = std::env::current_exe().expect("the test's own program");
     let child = Command::new(program)
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(CHILD, name)
+        .env(variable, name)
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use crate::process::CHILD;
+
 /// A request as it came in.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -115,7 +117,12 @@ impl Drop for Server {
 }
 
 fn serve(mut connection: TcpStream, kept: &Mutex<Vec<Request>>, answer: &dyn Fn(&Request) -> Reply) -> Option<()> {
-    let request = read(&connection)?;
+    let mut request = read(&connection)?;
+    if request.method == "CONNECT" {
+        // As a proxy, with whatever the client wants to reach at its other end.
+        connection.write_all(b"HTTP/1.1 200 OK\r\n\r\n").ok()?;
+        request = read(&connection)?;
+    }
     kept.lock().ok()?.push(request.clone());
     let reply = answer(&request);
     if !reply.silent {
@@ -158,13 +165,17 @@ fn read(connection: &TcpStream) -> Option<Request> {
     Some(Request { method, path, headers, body })
 }
 
-/// The proxies of the environment are not for servers of this machine. Runs before `main`, as long as there is one
-/// thread: the environment cannot be changed safely later.
+/// The proxies of the environment are not for servers of this machine; those that a test gives to its child are meant.
+/// Runs before `main`, as long as there is one thread: the environment cannot be changed safely later.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static WITHOUT_PROXY: extern "C" fn() = without_proxy;
 
 extern "C" fn without_proxy() {
+    // SAFETY: a NUL-terminated name.
+    if !unsafe { libc::getenv(CHILD.as_ptr()) }.is_null() {
+        return;
+    }
     for name in [c"ALL_PROXY", c"all_proxy", c"HTTPS_PROXY", c"https_proxy", c"HTTP_PROXY", c"http_proxy"] {
         // SAFETY: there is one thread, and nothing has read the environment yet.
         unsafe { libc::unsetenv(name.as_ptr()) };

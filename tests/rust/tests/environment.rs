@@ -37,7 +37,7 @@ fn memdump() {
         assert!(!std::path::Path::new(&path).exists(), "there was no trap");
         assert_eq!(plugin.run("trap").failure().0, 134);
         let memory = std::fs::read(&path).unwrap();
-        assert!(memory.len() % 65_536 == 0 && !memory.is_empty());
+        assert!(memory.len().is_multiple_of(65_536) && !memory.is_empty());
         assert!(memory.windows(16).any(|bytes| bytes == b"of Extism memory"));
     });
 }
@@ -142,11 +142,29 @@ fn profile_for_perf() {
 }
 
 #[test]
-fn an_unknown_profile_is_an_error() {
-    in_child("an_unknown_profile_is_an_error", &[("EXTISM_PROFILE", "gprof")], || {
-        let error = Setup::guest("").refusal();
-        for part in ["EXTISM_PROFILE", "gprof", "perf"] {
-            assert!(error.contains(part), "{error}");
-        }
+fn profile_for_jitdump() {
+    let scratch = Scratch::new("jitdump");
+    in_child("profile_for_jitdump", &[("EXTISM_PROFILE", "jitdump"), ("HOME_OF_DUMP", &scratch.file(""))], || {
+        std::env::set_current_dir(std::env::var("HOME_OF_DUMP").unwrap()).unwrap();
+        everything_works();
+        let dump = std::fs::read(format!("jit-{}.dump", std::process::id())).unwrap();
+        assert!(dump.windows(4).any(|bytes| bytes == b"deep"));
     });
+}
+
+#[test]
+fn profile_for_vtune() {
+    in_child("profile_for_vtune", &[("EXTISM_PROFILE", "vtune")], everything_works);
+}
+
+#[test]
+fn a_cache_configuration_that_is_not_there() {
+    for path in ["/no/such/cache.toml", ""] {
+        in_child("a_cache_configuration_that_is_not_there", &[("EXTISM_CACHE_CONFIG", path)], everything_works);
+    }
+}
+
+#[test]
+fn a_profile_that_there_is_none_of_changes_nothing() {
+    in_child("a_profile_that_there_is_none_of_changes_nothing", &[("EXTISM_PROFILE", "gprof")], everything_works);
 }

@@ -199,3 +199,17 @@ fn a_module_may_export_names_of_the_library() {
     .plugin();
     assert_eq!(plugin.call("run", "12345").success().0, 5);
 }
+
+/// No memory can be appended to it, so it runs as it came.
+#[test]
+fn a_module_with_as_many_memories_as_there_can_be_runs_too() {
+    let work = r#"(func (export "run") (local $block i64)
+        (local.set $block (text 'works'))
+        (call $note (call $input_length)) (call $note_i32 (call $load_u8 (local.get $block)))
+        (call $output (local.get $block)))"#;
+    let memories = format!("{} (memory (export \"memory\") 1) {work}", "(memory 0)".repeat(99));
+    // The texts of `guest` lie in memory 0.
+    let plugin = Setup::guest(&memories.replacen("(memory 0)", "(memory 1)", 1)).plugin();
+    assert_eq!(plugin.notes("run", "12"), [2, b'w'.into()]);
+    assert_eq!(plugin.output(), b"works");
+}

@@ -316,3 +316,13 @@ fn many_live_blocks_cost_no_more_than_few() {
         }
     });
 }
+
+/// However small they are, the host's account of them has an end.
+#[test]
+fn blocks_without_end_are_too_many() {
+    within(30, || {
+        let plugin = Plugin::new(r#"(func (export "run") (loop $l (drop (call $alloc (i64.const 1))) (br $l)))"#);
+        assert_oom(&plugin, "run", b"");
+        assert_oom(&plugin, "run", b"");
+    });
+}

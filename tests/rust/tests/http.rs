@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use extism_tests::{Plugin, Reply, Request, Server, Setup, Value, json, slowdown, within};
+use extism_tests::{Plugin, Reply, Request, Server, Setup, Value, from_base64, in_child, json, slowdown, within};
 
 /// `send` takes a request and perhaps a body, divided by a newline, in its input; the response becomes its output.
 /// It notes what came back and the status.
@@ -460,5 +460,48 @@ fn linked_commands_have_the_same_network() {
         let plugin = setup.plugin();
         assert_eq!(plugin.notes("run", ""), [200]);
         assert_eq!(plugin.output(), b"GET /from-a-command ");
+    });
+}
+
+/// "hello, gzip", and 200,000 zeros.
+const PACKED: [&str; 2] = [
+    "H4sIAAAAAAACA8tIzcnJ11FIr8osAABKm7FcCwAAAA==",
+    "H4sIAAAAAAACA+3BMQEAAADCoPVPbQZ/oAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAACA1wB7WOBcQA0DAA==",
+];
+
+#[test]
+fn packed_bodies_are_unpacked_within_the_bound() {
+    within(20, || {
+        let server = Server::new(|request| {
+            let packed = PACKED[usize::from(request.path == "/bomb")];
+            Reply::new(200, from_base64(packed)).header("content-encoding", "gzip")
+        });
+        let memory = json!({"max_http_response_bytes": 10_000});
+        let plugin = Setup::guest(SEND).with("allowed_hosts", json!(["*"])).with("memory", memory).plugin();
+        assert_eq!(send(&plugin, get(server.url("/"))), (200, b"hello, gzip".to_vec()));
+        fails(&plugin, get(server.url("/bomb")), &["10000"]);
+    });
+}
+
+#[test]
+fn headers_have_a_bound() {
+    within(20, || {
+        let server = Server::new(|_| Reply::new(200, "x").header("x-long", "y".repeat(4 << 20)));
+        fails(&local(), get(server.url("/")), &["GET http://127.0.0.1"]);
+    });
+}
+
+#[test]
+fn proxies_of_the_environment_are_used() {
+    let proxy = Server::new(|request| Reply::new(200, format!("{} by proxy", request.headers["host"])));
+    let server = Server::new(echo);
+    let environment = [("HTTP_PROXY", &*proxy.url("")), ("NO_PROXY", "127.0.0.1"), ("DIRECT", &*server.url("/"))];
+    in_child("proxies_of_the_environment_are_used", &environment, || {
+        let plugin = client(&["example.com", "127.0.0.1"]);
+        let (status, body) = send(&plugin, get("http://example.com/path"));
+        assert_eq!((status, &*String::from_utf8_lossy(&body)), (200, "example.com by proxy"));
+        fails(&plugin, get("http://other.example/"), &["not allowed"]);
+        let direct = send(&plugin, get(std::env::var("DIRECT").unwrap()));
+        assert_eq!(direct, (200, b"GET / ".to_vec()));
     });
 }

@@ -87,7 +87,7 @@ fn start_functions_and_initialisers_end_too() {
             r#"(start $go)"#,
             r#"(export "_initialize" (func $go))"#,
             r#"(export "__wasm_call_ctors" (func $go))"#,
-            r#"(export "hs_init" (func $go))"#,
+            r#"(func (export "hs_init") (param i32 i32) (call $go))"#,
             r#"(export "_start" (func $go))"#,
         ] {
             let body =

@@ -228,3 +228,31 @@ fn linked_modules_share_the_budget() {
     let setup = Setup::linked(&[("lib", &lib), ("main", &main)]).with("memory", json!({"max_pages": 5}));
     assert_eq!(setup.plugin().notes("run", ""), [1, MINUS_1, 1]);
 }
+
+#[test]
+fn fuel_of_nothing_and_of_everything() {
+    let body = r#"(func (export "run")) (func (export "some") (local $i i32)
+        (loop $l (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 1000)))))"#;
+    let none = Setup::guest(body).fuel(0).plugin();
+    assert_eq!(none.run("some").failure(), (-1, "plugin ran out of fuel".to_owned()));
+    for fuel in [u64::MAX, i64::MAX as u64, 1 << 63] {
+        let plugin = Setup::guest(body).fuel(fuel).plugin();
+        for _ in 0..3 {
+            assert_eq!(plugin.code("some"), 0, "{fuel}");
+        }
+    }
+}
+
+#[test]
+fn fuel_is_whole_again_after_every_end() {
+    let body = r#"(func $spend (param $i i32) (loop $l (br_if $l (local.tee $i (i32.sub (local.get $i) (i32.const 1))))))
+        (func (export "trap") (call $spend (i32.const 1000)) unreachable)
+        (func (export "oom") (call $spend (i32.const 1000)) (drop (call $alloc (i64.const -1))))
+        (func (export "run") (call $spend (i32.const 1000)))"#;
+    let plugin = Setup::guest(body).fuel(6000).plugin();
+    for _ in 0..3 {
+        assert_eq!(plugin.run("trap").code, 134);
+        assert_eq!(plugin.run("oom").failure().1, "oom");
+        assert_eq!(plugin.code("run"), 0);
+    }
+}

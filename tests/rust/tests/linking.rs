@@ -217,6 +217,38 @@ fn what_is_missing_or_of_another_type_is_named() {
 }
 
 #[test]
+fn types_of_imported_memories_tables_and_globals_are_checked() {
+    let lib = r#"(module (memory (export "memory") 1 2) (global (export "global") i32 (i32.const 3))
+        (table (export "table") 4 funcref) (func (export "function")))"#;
+    for import in [
+        r#""memory" (memory 2)"#,
+        r#""memory" (memory 1 1)"#,
+        r#""memory" (memory i64 1)"#,
+        r#""global" (global i64)"#,
+        r#""global" (global (mut i32))"#,
+        r#""table" (table 5 funcref)"#,
+        r#""table" (table 4 externref)"#,
+        r#""function" (memory 1)"#,
+        r#""memory" (func)"#,
+    ] {
+        let error = Setup::linked(&[("lib", lib), ("main", &format!(r#"(module (import "lib" {import}))"#))]).refusal();
+        let name = import.split('"').nth(1).unwrap();
+        assert!(error.contains("lib") && error.contains(name), "{import}: {error}");
+    }
+}
+
+#[test]
+fn a_missing_import_beside_an_imported_memory_is_named() {
+    let lib = r#"(module (memory (export "memory") 1))"#;
+    for missing in [r#""extism:host/user" "lookup" (func)"#, r#""lib" "lookup" (func)"#, r#""env" "lookup" (memory 1)"#]
+    {
+        let main = format!(r#"(module (import "lib" "memory" (memory 1)) (import {missing}))"#);
+        let error = Setup::linked(&[("lib", lib), ("main", &main)]).refusal();
+        assert!(error.contains("lookup"), "{missing}: {error}");
+    }
+}
+
+#[test]
 fn exports_of_linked_modules_are_not_the_plugins() {
     let plugin = linked(&[("counter", COUNTER), ("main", MAIN)]);
     assert!(plugin.has("once") && !plugin.has("next"));
@@ -320,4 +352,54 @@ fn host_functions_called_by_commands_work_on_the_plugins_memory() {
     let main = r#"(module (import "lib" "say" (func $say)) (func (export "run") (call $say)))"#;
     let plugin = Setup::linked(&[("lib", &lib), ("main", main)]).function(echo).plugin();
     assert_eq!(plugin.output_of("run", ""), b"hello!");
+}
+
+/// main -> command -> reactor -> command, and a host function in each of them.
+#[test]
+fn calls_nest_through_commands() {
+    let part = |imports: &str, next: &str, name: &str, start: &str| {
+        guest(&format!(
+            r#"{imports} (import "extism:host/user" "mark" (func $mark (param i64) (result i64))) {start}
+               (func (export "go") (param $block i64) (result i64)
+                 (local.set $block (call $mark (local.get $block)))
+                 (call $note (call $length (local.get $block)))
+                 (call $note_i32 (call $input_load_u8 (i64.const 0)))
+                 (call $var_set (text '{name}') (text '{name}'))
+                 (local.set $block {next})
+                 (call $mark (local.get $block)))"#
+        ))
+    };
+    let import = |from: &str| format!(r#"(import "{from}" "go" (func $go (param i64) (result i64)))"#);
+    let command = r#"(func (export "_start"))"#;
+    let c = part("", "(local.get $block)", "c", command);
+    let b = part(&import("c"), "(call $go (call $go (local.get $block)))", "b", "");
+    let a = part(&import("b"), "(call $go (local.get $block))", "a", command);
+    let main = guest(&format!(
+        r#"{} (func (export "run") (call $output (call $go (text 'x'))) (call $note (call $length (call $var_get (text 'c')))))"#,
+        import("a")
+    ));
+    let mark = HostFunction::new("mark", &[Type::I64], &[Type::I64], |current, inputs, outputs| {
+        let text = current.bytes(inputs[0].bits);
+        outputs[0].bits = current.place(&[&text[..], b"."].concat());
+    });
+    let plugin = Setup::linked(&[("a", &a), ("b", &b), ("c", &c), ("main", &main)]).function(mark).plugin();
+    for _ in 0..3 {
+        assert_eq!(plugin.notes("run", "I"), [2, 73, 3, 73, 4, 73, 6, 73, 1]);
+        assert_eq!(plugin.output(), b"x........");
+    }
+}
+
+#[test]
+fn a_main_module_that_is_a_command_gets_fresh_instances() {
+    let main = r#"(module (import "counter" "next" (func $next (result i32)))
+        (global $n (mut i32) (i32.const 0))
+        (func (export "_start") (result i32)
+          (global.set $n (i32.add (global.get $n) (i32.const 10)))
+          (i32.add (global.get $n) (call $next))))"#;
+    for counter in [COUNTER, COMMAND] {
+        let plugin = linked(&[("counter", counter), ("main", main)]);
+        for _ in 0..3 {
+            assert_eq!(plugin.code("_start"), 11);
+        }
+    }
 }

@@ -211,6 +211,37 @@ fn bad_levels_and_files_are_errors_and_change_nothing() {
 }
 
 #[test]
+fn a_process_has_one_log() {
+    let scratch = Scratch::new("one_log");
+    in_child("a_process_has_one_log", &[("LOG", &scratch.file("log"))], || {
+        let path = std::env::var("LOG").unwrap();
+        assert!(log_custom(Some("error")));
+        assert!(!log_file(Some(&path), Some("trace")));
+        assert!(last_error().unwrap().contains("already"));
+        assert!(!log_custom(Some("trace")));
+        assert!(!std::path::Path::new(&path).exists(), "a refused call creates no file");
+        let plugin = Plugin::new(LOGS);
+        assert_eq!(plugin.code("level"), 4, "the first one stays");
+        drain();
+        assert_eq!(plugin.call("all", "text").code, 0);
+        assert_eq!(drain().len(), 1);
+    });
+}
+
+#[test]
+fn the_library_logs_too() {
+    let environment = [("EXTISM_MEMDUMP", "/no/such/directory/memory"), ("EXTISM_PROFILE", "gprof")];
+    in_child("the_library_logs_too", &environment, || {
+        assert!(log_custom(Some("extism=warn")));
+        assert_eq!(Plugin::new(r#"(func (export "run") unreachable)"#).run("run").code, 134);
+        let lines = drain();
+        for part in ["/no/such/directory/memory", "gprof"] {
+            assert!(lines.iter().any(|line| line.contains(" WARN extism: ") && line.contains(part)), "{lines:?}");
+        }
+    });
+}
+
+#[test]
 fn a_file_is_appended_to() {
     let scratch = Scratch::new("appended_to");
     let path = scratch.write("log", "there before\n");

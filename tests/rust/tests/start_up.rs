@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use extism_tests::{HostFunction, Plugin, Setup, Type};
+use extism_tests::{HostFunction, Plugin, Setup, Type, guest};
 
 const COUNTER: &str = r#"(global $n (mut i32) (i32.const 0))
     (func (export "next") (result i32)
@@ -189,7 +189,16 @@ fn an_exit_with_0_is_success_and_ends_the_program() {
 }
 
 #[test]
-fn initialisers_that_are_not_functions_are_left_alone() {
+fn exports_of_such_names_and_other_types_are_ordinary_ones() {
+    let plugin = Plugin::new(&format!(
+        r#"{COUNTER}
+           (func (export "_initialize") (param i32) unreachable)
+           (func (export "__wasm_call_ctors") (result i32) (i32.const 77))
+           (func (export "hs_init") unreachable)"#
+    ));
+    assert_eq!(plugin.code("next"), 1);
+    assert_eq!(plugin.code("__wasm_call_ctors"), 77);
+    assert_eq!(plugin.run("hs_init").code, 134);
     let plugin = Plugin::new(&format!(
         r#"{COUNTER}
            (global (export "_initialize") i32 (i32.const 1))
@@ -197,4 +206,60 @@ fn initialisers_that_are_not_functions_are_left_alone() {
            (global (export "hs_init") i32 (i32.const 1))"#
     ));
     assert_eq!(plugin.code("next"), 1);
+}
+
+/// What `go` does, in any module at any time: blocks, input, variables, a host function that works on blocks.
+const WORK: &str = r#"(import "extism:host/user" "shout" (func $shout (param i64) (result i64)))
+    (func $go (local $block i64)
+      (local.set $block (call $shout (text 'from the start')))
+      (call $note (call $length (local.get $block)))
+      (call $note_i32 (call $load_u8 (i64.add (local.get $block) (i64.const 14))))
+      (call $note (call $input_length))
+      (call $var_set (text 'k') (local.get $block))
+      (call $note (i64.extend_i32_u (i64.ge_u (call $memory_bytes) (i64.const 65536)))))
+    (start $go)"#;
+
+fn shout() -> HostFunction {
+    HostFunction::new("shout", &[Type::I64], &[Type::I64], |current, inputs, outputs| {
+        let text = current.bytes(inputs[0].bits);
+        outputs[0].bits = current.place(&[&text[..], b"!"].concat());
+    })
+}
+
+const NOTES: [i64; 4] = [15, b'!' as i64, 0, 1];
+
+#[test]
+fn start_functions_may_use_everything() {
+    let var = r#"(func (export "run") (call $output (call $var_get (text 'k'))))"#;
+    let plugin = Setup::guest(&format!("{WORK} {var}")).function(shout()).plugin();
+    assert_eq!(plugin.notes("run", ""), NOTES);
+    assert_eq!(plugin.output(), b"from the start!");
+    assert!(plugin.notes("run", "").is_empty());
+
+    let lib = guest(&format!(r#"{WORK} (func (export "f"))"#));
+    let main = guest(&format!(r#"(import "lib" "f" (func)) {var}"#));
+    let plugin = Setup::linked(&[("lib", &lib), ("main", &main)]).function(shout()).plugin();
+    assert_eq!(plugin.notes("run", ""), NOTES);
+    assert_eq!(plugin.output(), b"from the start!");
+}
+
+#[test]
+fn start_functions_of_linked_commands_run_for_each_call() {
+    let lib = guest(&format!(r#"{WORK} (func (export "_start")) (func (export "f"))"#));
+    let main = guest(
+        r#"(import "lib" "f" (func $f))
+           (func (export "run") (call $f) (call $f) (call $output (call $var_get (text 'k'))))"#,
+    );
+    let plugin = Setup::linked(&[("lib", &lib), ("main", &main)]).function(shout()).plugin();
+    assert_eq!(plugin.notes("run", ""), [NOTES, NOTES].concat());
+    assert_eq!(plugin.output(), b"from the start!");
+}
+
+#[test]
+fn start_functions_run_for_each_command() {
+    let plugin = Setup::guest(&format!(r#"{WORK} (func (export "_start") (call $note (i64.const 7)))"#));
+    let plugin = plugin.function(shout()).plugin();
+    for _ in 0..2 {
+        assert_eq!(plugin.notes("_start", ""), [&NOTES[..], &[7]].concat());
+    }
 }
