@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use wasmtime::{Caller, ExternType, Func, ImportType, InstancePre, Linker, Module, Store, Val};
+use wasmtime::{
+    Caller, ExternType, Func, FuncType, ImportType, InstancePre, Linker, Module, Mutability, RefType, Store, Val,
+    ValType,
+};
 
 use super::ctx::{Ctx, Outer};
 use super::instance::{prepare_store, wasi_context};
@@ -89,12 +92,7 @@ fn check_import(
     let Some(found) = offered(modules, import).or_else(|| of_host(scratch)) else {
         return Err(missing_import(name, import.module(), import.name(), &wanted));
     };
-    let fits = match (&found, &wanted) {
-        (ExternType::Func(found), ExternType::Func(wanted)) => found.matches(wanted),
-        // What is no function has its exact type checked when it is instantiated.
-        (found, wanted) => std::mem::discriminant(found) == std::mem::discriminant(wanted),
-    };
-    if fits {
+    if fits(&found, &wanted) {
         return Ok(());
     }
     Err(Error::new(format!(
@@ -104,6 +102,33 @@ fn check_import(
         type_name(&wanted),
         type_name(&found)
     )))
+}
+
+/// Whether something of type `found` can be imported as `wanted`.
+fn fits(found: &ExternType, wanted: &ExternType) -> bool {
+    let limits = |found: (u64, Option<u64>), wanted: (u64, Option<u64>)| {
+        found.0 >= wanted.0 && wanted.1.is_none_or(|most| found.1.is_some_and(|found| found <= most))
+    };
+    match (found, wanted) {
+        (ExternType::Func(found), ExternType::Func(wanted)) => found.matches(wanted),
+        (ExternType::Memory(found), ExternType::Memory(wanted)) => {
+            found.is_64() == wanted.is_64()
+                && limits((found.minimum(), found.maximum()), (wanted.minimum(), wanted.maximum()))
+        }
+        (ExternType::Table(found), ExternType::Table(wanted)) => {
+            found.is_64() == wanted.is_64()
+                && RefType::eq(found.element(), wanted.element())
+                && limits((found.minimum(), found.maximum()), (wanted.minimum(), wanted.maximum()))
+        }
+        (ExternType::Global(found), ExternType::Global(wanted)) => {
+            let exact = ValType::eq(found.content(), wanted.content());
+            let constant = found.mutability() == Mutability::Const;
+            found.mutability() == wanted.mutability()
+                && (exact || constant && found.content().matches(wanted.content()))
+        }
+        (ExternType::Tag(found), ExternType::Tag(wanted)) => FuncType::eq(found.ty(), wanted.ty()),
+        _ => false,
+    }
 }
 
 /// What a linked module offers for this import. A command offers functions alone: its other exports die with each

@@ -106,6 +106,8 @@ deviate("return_codes.one_cancel_one_plugin", CANCELLED, {"cancelled.error": "ca
 deviate("return_codes.one_cancel_one_plugin", "timeouts and cancels reach one plug-in only", ends("the other", 0, None))
 for name in ("i64", "f32", "ref"):
     deviate("return_codes.export_types", "an export of another type is an error that says so (1.41: -1 alone)", {f"'{name}'.error": SOME})
+deviate("return_codes.export_types", "an export that is no function is an error that says what it is", {
+    f"'{name}'.error": SOME for name in ("memory", "global", "table")})
 deviate("return_codes.fuel[*", "the output set before is kept, as for traps", {"12 with_output.output": "set before"})
 deviate("return_codes.fuel_budget", "all fuel is the guest's (1.41's own code uses some, and refuses too little at creation)", {
     "0: created": "accepted", "1: created": "accepted", "100: nothing*.code": 0, "100: nothing*.error": None, "compiled: nothing.code": 0,
@@ -141,6 +143,10 @@ deviate("nulls.null_function", NULLS, {"survived": True, "end": "reached"})
 deviate("host_api.last_error", "extism_last_error is added", {
     "there": True, "before any error": False, "after success": False, "after a call on NULL": True, "still there when asked again": True,
     "after success again": False, "after a call on what is no handle": True, "another thread's": [False]})
+
+for kind in ("v128", "funcref", "externref"):
+    deviate("host_functions.reference_types", "ExtismValUnion has no room for V128 and references: extism_function_new gives NULL and says why", {
+        f"{kind}: created": "refused", **{f"{kind}: f.{x}": MISSING for x in ("code", "output", "error")}})
 
 # Ownership of functions.
 
@@ -228,6 +234,14 @@ deviate("manifest.fields[memory]", "accepts more", accepted("pages 2^32", "JSON"
 deviate("manifest.json_texts", "accepts more", {"BOM": "accepted"})
 for field in ("max_pagez", "timeout_ms", "unknown_thing"):
     deviate("manifest.messages", "a wrong manifest names the field", {f"{field} (JSON)": True, f"{field} (TOML)": True})
+
+NO_PATTERN = "an allowed_hosts pattern that is none is an error at creation that names it (1.41: it matches nothing)"
+for kind in ("JSON", "TOML"):
+    deviate("manifest.fields[allowed_hosts]", NO_PATTERN, {
+        f"bad glob ({kind})": "refused", f"bad glob ({kind}): f": MISSING, f"bad glob ({kind}): error": MISSING})
+deviate("web.allowed_hosts", NO_PATTERN, {"bad glob": MISSING})
+for name in ("bad glob", "only a bad glob"):
+    deviate("web.allowed_hosts", NO_PATTERN, {f"{name}: created": "refused", **{f"{name}: call.{x}": MISSING for x in ("code", "output", "error")}})
 
 # Limits.
 
