@@ -49,12 +49,14 @@ thread_local! {
 }
 
 /// Runs the body of an exported function. If it fails or panics, the thread's last error is set and the fail value
-/// returned; otherwise the last error is cleared, also what a call from within a callback left.
+/// returned; otherwise it is cleared: before the body, and after it what a call from within a callback left.
 pub(super) fn boundary<T: FailValue>(body: impl FnOnce() -> Result<T>) -> T {
+    // Gone only while the thread itself ends: then nobody can ask for the error any more.
+    let succeed = || FAILED.try_with(|failed| failed.set(false)).unwrap_or_default();
+    succeed();
     match contain(body) {
         Ok(value) => {
-            // Gone only while the thread itself ends: then nobody can ask for the error any more.
-            let _ = FAILED.try_with(|failed| failed.set(false));
+            succeed();
             value
         }
         Err(error) => {

@@ -5,6 +5,8 @@
 
 // Raw pointers come in and go out here, and the exports are `no_mangle`.
 #![allow(unsafe_code)]
+// The documentation of the exports is the header's: its first section says what a caller promises.
+#![allow(clippy::missing_safety_doc)]
 
 mod args;
 pub mod compiled;

@@ -236,9 +236,14 @@ impl Plugin {
             Err(_) => return Err(Error::new("the plug-in cannot be reset while a call runs")),
         };
         self.output.clear();
-        if let Body::Live(live) = &mut *body {
-            live.reset();
-        }
+        *body = match std::mem::replace(&mut *body, Body::Lost) {
+            Body::Live(live) if live.is_over() => Body::Idle(live.into_state()),
+            Body::Live(mut live) => {
+                live.reset();
+                Body::Live(live)
+            }
+            other => other,
+        };
         Ok(())
     }
 

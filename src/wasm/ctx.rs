@@ -106,7 +106,12 @@ unsafe impl Sync for Outer {}
 
 impl Outer {
     /// Of the caller of a command; the one behind it, if that is a command too.
-    pub fn of(caller: &mut Caller<'_, Ctx>) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// The value, and every copy of it, is gone before the borrow of `caller` ends, and `caller` is not used
+    /// meanwhile but through it.
+    pub unsafe fn of(caller: &mut Caller<'_, Ctx>) -> Self {
         match caller.data().outer {
             Some(outer) => outer,
             None => Self(NonNull::from(caller).cast()),

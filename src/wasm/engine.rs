@@ -71,14 +71,14 @@ const REFUSED: WasmFeatures = WasmFeatures::CUSTOM_PAGE_SIZES
 /// The engine of this configuration; made when it is first asked for, and kept.
 pub(super) fn engine(key: EngineKey) -> Result<Engine> {
     static ENGINES: Lazy<Mutex<HashMap<EngineKey, Engine>>> = Lazy::new(Default::default);
-    let mut engines = ENGINES.lock();
-    if let Some(engine) = engines.get(&key) {
-        return Ok(engine.clone());
+    let known = ENGINES.lock().get(&key).cloned();
+    if let Some(engine) = known {
+        return Ok(engine);
     }
     let engine = Engine::new(&configure(key, environment()))
         .map_err(|error| Error::new(format!("cannot start the WebAssembly engine: {error:#}")))?;
-    engines.insert(key, engine.clone());
-    Ok(engine)
+    // Another thread may have been faster: there is one engine for each configuration.
+    Ok(ENGINES.lock().entry(key).or_insert(engine).clone())
 }
 
 fn configure(key: EngineKey, environment: &Environment) -> Config {

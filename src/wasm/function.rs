@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::time::Duration;
 
 use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType};
 
@@ -149,18 +150,17 @@ impl Slot {
     pub fn lend(&self, caller: &mut Caller<'_, Ctx>, callback: impl FnOnce()) {
         let pointer = ptr::from_mut(caller).cast::<Caller<'static, Ctx>>();
         self.current.store(pointer, Ordering::Release);
+        let _close = Close { slot: self, pointer };
         callback();
-        while self.current.compare_exchange_weak(pointer, CLOSED, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            std::thread::yield_now();
-        }
     }
 
     /// Works on the guest of the callback that runs; `None` if none does.
     pub fn with<R>(&self, work: impl FnOnce(&mut dyn Guest) -> R) -> Option<R> {
+        let mut patience = Patience::default();
         let pointer = loop {
             match self.current.load(Ordering::Relaxed) {
                 CLOSED => return None,
-                IN_USE => std::thread::yield_now(),
+                IN_USE => patience.wait(),
                 pointer => {
                     let taken = self.current.compare_exchange(pointer, IN_USE, Ordering::Acquire, Ordering::Relaxed);
                     if taken.is_ok() {
@@ -176,6 +176,39 @@ impl Slot {
         let result = work(&mut Access::new(unsafe { &mut *pointer }));
         drop(put_back);
         Some(result)
+    }
+}
+
+/// Closes the slot when the callback has ended, however it ended.
+struct Close<'a> {
+    slot: &'a Slot,
+    pointer: *mut Caller<'static, Ctx>,
+}
+
+impl Drop for Close<'_> {
+    fn drop(&mut self) {
+        let mut patience = Patience::default();
+        let close = || self.slot.current.compare_exchange(self.pointer, CLOSED, Ordering::Acquire, Ordering::Relaxed);
+        while close().is_err() {
+            patience.wait();
+        }
+    }
+}
+
+/// Waits for another thread that is about to be done; sleeps if it is not, so that a thread of high priority lets it
+/// go on.
+#[derive(Default)]
+struct Patience {
+    rounds: u32,
+}
+
+impl Patience {
+    fn wait(&mut self) {
+        self.rounds += 1;
+        match self.rounds {
+            0..100 => std::thread::yield_now(),
+            _ => std::thread::sleep(Duration::from_micros(50)),
+        }
     }
 }
 

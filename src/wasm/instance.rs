@@ -1,8 +1,9 @@
 //! An instance of a program: the store, Extism memory, and calls into it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use wasmtime::{Global, Instance, Memory, MemoryType, Store, TypedFunc, UpdateDeadline, Val, WasmCoreDump};
+use wasmtime::{Instance, Memory, MemoryType, Store, TypedFunc, UpdateDeadline, WasmCoreDump};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use super::ctx::{Access, Ctx, Host};
@@ -23,12 +24,8 @@ pub(crate) struct Live {
     store: Store<Ctx>,
     instance: Instance,
     memory: Memory,
-    /// Where a rewritten module keeps the offset and length of the input.
-    input: Option<(Global, Global)>,
-    /// What the input globals hold.
-    input_shown: Span,
-    /// The exports that were called so far; the last one first.
-    functions: Vec<(String, Function)>,
+    /// The exports that were called so far.
+    functions: HashMap<String, Function>,
     /// A command ran in this instance: it serves no other call.
     spent: bool,
 }
@@ -75,19 +72,12 @@ impl Live {
         let mut store = prepare_store(&program.engine, ctx);
         match Self::instantiate(program, &mut store, command) {
             Ok((instance, memory)) => {
-                let global = |store: &mut Store<Ctx>, name| instance.get_global(store, name);
-                let input = program.main.has_own_memory.then(|| {
-                    Some((global(&mut store, rewrite::INPUT_OFFSET)?, global(&mut store, rewrite::INPUT_LENGTH)?))
-                });
-                let input = input.flatten();
-                let functions = Vec::new();
-                let program = Arc::clone(program);
-                let input_shown = Span::default();
-                Ok(Self { program, store, instance, memory, input, input_shown, functions, spent: false })
+                let (program, functions) = (Arc::clone(program), HashMap::new());
+                Ok(Self { program, store, instance, memory, functions, spent: false })
             }
             Err(error) => {
                 let denied = store.data().limits.budget().was_denied();
-                let outcome = outcome::classify(Err(error), &store.data().state, denied);
+                let outcome = outcome::classify(Err(error), &store.data().state, denied, program.main.code_shift);
                 Err(NotStarted { state: forget_memory(store.into_data().state), outcome })
             }
         }
@@ -140,6 +130,11 @@ impl Live {
         forget_memory(self.store.into_data().state)
     }
 
+    /// Whether this instance serves no other call.
+    pub fn is_over(&self) -> bool {
+        self.spent
+    }
+
     /// Frees all Extism memory.
     pub fn reset(&mut self) {
         guest::reset(&mut Access::idle(&mut self.store));
@@ -154,9 +149,11 @@ impl Live {
         let denied = ctx.state.starved || ctx.limits.budget().was_denied();
         let trapped = result.as_ref().err().is_some_and(|error| error.is::<wasmtime::Trap>());
         if let Err(error) = &result {
+            // An exception that nothing caught must not be there for the next call.
+            self.store.take_pending_exception();
             self.dump(error, trapped);
         }
-        outcome::classify(result, &self.store.data().state, denied)
+        outcome::classify(result, &self.store.data().state, denied, self.program.main.code_shift)
     }
 
     fn run(&mut self, name: &str, input: &[u8]) -> wasmtime::Result<i32> {
@@ -170,26 +167,14 @@ impl Live {
             self.store.set_fuel(fuel)?;
         }
         guest::set_input(&mut Access::idle(&mut self.store), input).map_err(wasmtime::Error::new)?;
-        self.show_input()?;
         match self.function(name)? {
             Function::Plain(function) => function.call(&mut self.store, ()).map(|()| 0),
             Function::Code(function) => function.call(&mut self.store, ()),
         }
     }
 
-    /// Tells a rewritten module where its input is.
-    fn show_input(&mut self) -> wasmtime::Result<()> {
-        let span = self.store.data().state.input;
-        if let (Some((offset, length)), true) = (self.input, span != self.input_shown) {
-            offset.set(&mut self.store, Val::I64(span.offset.cast_signed()))?;
-            length.set(&mut self.store, Val::I64(span.length.cast_signed()))?;
-            self.input_shown = span;
-        }
-        Ok(())
-    }
-
     fn function(&mut self, name: &str) -> wasmtime::Result<Function> {
-        if let Some((_, function)) = self.functions.iter().find(|(known, _)| known == name) {
+        if let Some(function) = self.functions.get(name) {
             return Ok(function.clone());
         }
         let function = self.instance.get_func(&mut self.store, name);
@@ -199,7 +184,7 @@ impl Live {
         } else {
             Function::Code(function.typed(&self.store)?)
         };
-        self.functions.insert(0, (name.to_owned(), function.clone()));
+        self.functions.insert(name.to_owned(), function.clone());
         Ok(function)
     }
 
@@ -222,7 +207,9 @@ impl Live {
     #[cold]
     fn dump(&mut self, error: &wasmtime::Error, trapped: bool) {
         let environment = environment();
-        if let (Some(path), Some(dump)) = (&environment.coredump, error.downcast_ref::<WasmCoreDump>()) {
+        // With linked modules the dump may be of another store than this one.
+        let own = matches!(self.program.link, Link::Single(_)).then(|| error.downcast_ref::<WasmCoreDump>()).flatten();
+        if let (Some(path), Some(dump)) = (&environment.coredump, own) {
             report(path, std::fs::write(path, dump.serialize(&mut self.store, "plugin")));
         }
         if let (Some(path), true) = (&environment.memdump, trapped) {

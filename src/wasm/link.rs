@@ -81,6 +81,8 @@ pub(super) struct Part {
     pub module: Module,
     /// Whether Extism memory is defined inside of it.
     pub has_own_memory: bool,
+    /// How many bytes farther back its code stands than in the module as it came.
+    pub code_shift: usize,
     /// How many memories and tables come into being with a size when it is instantiated.
     pub initial_parts: usize,
 }
@@ -187,6 +189,7 @@ fn compile_bytes(engine: &Engine, bytes: &[u8], append: bool, initial: &mut u64)
     Ok(Part {
         module,
         has_own_memory: prepared.has_own_memory,
+        code_shift: prepared.code_shift,
         initial_parts: prepared.initial_parts + usize::from(prepared.has_own_memory),
     })
 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use wasmtime::{
-    Caller, ExternType, Func, FuncType, ImportType, InstancePre, Linker, Module, Mutability, RefType, Store, Val,
-    ValType,
+    AsContextMut, Caller, ExternType, Func, FuncType, ImportType, InstancePre, Linker, Module, Mutability, RefType,
+    Store, ThrownException, Val, ValType,
 };
 
 use super::ctx::{Ctx, Outer};
@@ -106,19 +106,18 @@ fn check_import(
 
 /// Whether something of type `found` can be imported as `wanted`.
 fn fits(found: &ExternType, wanted: &ExternType) -> bool {
-    let limits = |found: (u64, Option<u64>), wanted: (u64, Option<u64>)| {
-        found.0 >= wanted.0 && wanted.1.is_none_or(|most| found.1.is_some_and(|found| found <= most))
-    };
+    // How large a memory or table is when it is imported shows only then: the module that has it may grow it first.
+    let maximum =
+        |found: Option<u64>, wanted: Option<u64>| wanted.is_none_or(|most| found.is_some_and(|found| found <= most));
     match (found, wanted) {
         (ExternType::Func(found), ExternType::Func(wanted)) => found.matches(wanted),
         (ExternType::Memory(found), ExternType::Memory(wanted)) => {
-            found.is_64() == wanted.is_64()
-                && limits((found.minimum(), found.maximum()), (wanted.minimum(), wanted.maximum()))
+            found.is_64() == wanted.is_64() && maximum(found.maximum(), wanted.maximum())
         }
         (ExternType::Table(found), ExternType::Table(wanted)) => {
             found.is_64() == wanted.is_64()
                 && RefType::eq(found.element(), wanted.element())
-                && limits((found.minimum(), found.maximum()), (wanted.minimum(), wanted.maximum()))
+                && maximum(found.maximum(), wanted.maximum())
         }
         (ExternType::Global(found), ExternType::Global(wanted)) => {
             let exact = ValType::eq(found.content(), wanted.content());
@@ -232,7 +231,9 @@ impl Command {
         params: &[Val],
         results: &mut [Val],
     ) -> wasmtime::Result<()> {
-        let outer = Outer::of(caller);
+        // SAFETY: the value goes into the store below, which is dropped before this function returns its borrow of
+        // `caller`; while a guest runs in that store, `caller` is left alone.
+        let outer = unsafe { Outer::of(caller) };
         let ctx = caller.data();
         let state = State::detached(&ctx.state);
         let inner = Ctx {
@@ -258,7 +259,7 @@ impl Command {
         if fuel.is_some() {
             caller.set_fuel(store.get_fuel()?)?;
         }
-        result
+        result.map_err(|error| ended_by_exception(error, export))
     }
 }
 
@@ -273,14 +274,25 @@ fn call_outside(
     let Some(outer) = caller.data().outer else {
         return Err(wasmtime::Error::msg("a command runs without a caller"));
     };
-    outer
-        .with(|outer| {
-            if let Some(fuel) = fuel {
-                outer.set_fuel(fuel)?;
-            }
-            let result = function.call(&mut *outer, params, results);
-            let left = outer.get_fuel().ok();
-            result.map(|()| left)
-        })
-        .and_then(|left| left.map_or(Ok(()), |left| caller.set_fuel(left)))
+    let (result, left) = outer.with(|outer| {
+        let started = fuel.map_or(Ok(()), |fuel| outer.set_fuel(fuel));
+        let result = started.and_then(|()| function.call(&mut *outer, params, results));
+        outer.as_context_mut().take_pending_exception();
+        (result, outer.get_fuel().ok())
+    });
+    // However it ended: what it spent is spent.
+    if let Some(left) = left {
+        caller.set_fuel(left)?;
+    }
+    result.map_err(|error| ended_by_exception(error, "a function"))
+}
+
+/// An exception belongs to the store that it was thrown in: at the border of a store it becomes an error, which no
+/// guest catches.
+fn ended_by_exception(error: wasmtime::Error, function: &str) -> wasmtime::Error {
+    if !error.is::<ThrownException>() {
+        return error;
+    }
+    let error = Error::new(format!("an exception left `{function}`, between a linked command and another module"));
+    wasmtime::Error::new(Fail::Error(error))
 }

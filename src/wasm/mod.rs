@@ -17,6 +17,7 @@ mod limits;
 #[allow(unsafe_code)] // `func_new_unchecked`
 mod link;
 #[cfg(feature = "runtime")]
+#[allow(unsafe_code)] // the caller that waits for a command
 mod linked;
 #[cfg(feature = "runtime")]
 mod outcome;

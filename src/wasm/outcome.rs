@@ -37,7 +37,9 @@ impl Outcome {
 
 /// The outcome of a guest that ran. Where several endings apply: fuel; then timeout or cancel; then the exit code; then
 /// an error that was set; then an error of a guest function; then memory; then the trap.
-pub(super) fn classify(result: wasmtime::Result<i32>, state: &State, denied: bool) -> Outcome {
+///
+/// `code_shift`: how many bytes farther back the module's code stands than in the module as it came.
+pub(super) fn classify(result: wasmtime::Result<i32>, state: &State, denied: bool, code_shift: usize) -> Outcome {
     let set = || state.error.as_ref().map(|error| String::from_utf8_lossy(&error.text).into_owned());
     let error = match result {
         Ok(code) => return Outcome { code, error: set() },
@@ -66,7 +68,10 @@ pub(super) fn classify(result: wasmtime::Result<i32>, state: &State, denied: boo
         Some(Fail::OutOfMemory) => Outcome::failed("oom"),
         _ if denied => Outcome::failed("oom"),
         // What is no trap is an error of a host function, or an exception that nothing caught.
-        _ => Outcome { code: if error.is::<Trap>() { TRAPPED } else { FAILED }, error: Some(describe(&error)) },
+        _ => Outcome {
+            code: if error.is::<Trap>() { TRAPPED } else { FAILED },
+            error: Some(describe(&error, code_shift)),
+        },
     }
 }
 
@@ -74,7 +79,7 @@ pub(super) fn classify(result: wasmtime::Result<i32>, state: &State, denied: boo
 const MAX_TEXT: usize = 16 * 1024;
 
 /// The reason, from the innermost cause outwards, and the guest's frames below it.
-fn describe(error: &wasmtime::Error) -> String {
+fn describe(error: &wasmtime::Error, code_shift: usize) -> String {
     let mut text = Bounded::default();
     let backtrace = error.downcast_ref::<WasmBacktrace>();
     // The frames are the outermost link of the chain; they come last, and once.
@@ -83,8 +88,22 @@ fn describe(error: &wasmtime::Error) -> String {
         let separator = if index == 0 { "" } else { ": " };
         text.write(format_args!("{separator}{cause}"));
     }
-    if let Some(backtrace) = backtrace {
-        text.write(format_args!("\n{backtrace}"));
+    let frames = backtrace.map(WasmBacktrace::frames).unwrap_or_default();
+    if !frames.is_empty() {
+        text.write(format_args!("\nwasm backtrace:"));
+    }
+    for (index, frame) in frames.iter().enumerate() {
+        let offset = frame.module_offset().unwrap_or(0).saturating_sub(code_shift);
+        text.write(format_args!("\n{index:5}: {offset:#8x} - "));
+        match frame.func_name() {
+            Some(name) => text.write(format_args!("{name}")),
+            None => text.write(format_args!("function {}", frame.func_index())),
+        }
+        for symbol in frame.symbols() {
+            if let (Some(file), Some(line)) = (symbol.file(), symbol.line()) {
+                text.write(format_args!("\n             at {file}:{line}"));
+            }
+        }
     }
     text.finish()
 }

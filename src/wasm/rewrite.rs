@@ -51,6 +51,8 @@ pub struct Prepared<'a> {
     /// Whether the module defines and exports the Extism memory. Then no export of its own has a
     /// name for which [`is_reserved`] is true.
     pub has_own_memory: bool,
+    /// How many bytes farther back the code stands than in the module as it came; traps tell offsets.
+    pub code_shift: usize,
     /// Bytes with which the memories that the module itself defines begin; without the Extism memory.
     /// Like all sums here `u64::MAX` where it does not fit.
     pub initial_memory: u64,
@@ -93,14 +95,25 @@ pub fn prepare(wasm: &[u8], features: WasmFeatures, append: bool) -> Result<Prep
         appended =
             rewrite(&layout, types.memory_count(), types.global_count()).filter(|bytes| within_limits(bytes, features));
     }
+    let code_shift = appended.as_deref().map_or(0, |bytes| code_offset(bytes).saturating_sub(code_offset(wasm)));
     Ok(Prepared {
         has_own_memory: appended.is_some(),
+        code_shift,
         bytes: appended.map_or(Cow::Borrowed(wasm), Cow::Owned),
         initial_memory: layout.initial_memory,
         largest_memory: layout.largest_memory,
         initial_table_elements: layout.initial_table_elements,
         initial_parts: layout.initial_parts,
     })
+}
+
+/// Where the content of the code section begins; 0 without one.
+fn code_offset(wasm: &[u8]) -> usize {
+    let code = Parser::new(0).parse_all(wasm).find_map(|payload| match payload {
+        Ok(Payload::CodeSectionStart { range, .. }) => Some(range.start),
+        _ => None,
+    });
+    code.unwrap_or(0)
 }
 
 /// Refuses what is no core module with a message of its own.

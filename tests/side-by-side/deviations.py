@@ -180,6 +180,8 @@ deviate("linking.unknown_env_function_by_user", "a user function comes before ex
 deviate("linking.circle", "a circle of modules is an error (1.41 crashes)", {"created": "refused", "end": "reached"})
 deviate("linking.self_import", "a module that imports from itself is an error (1.41 crashes)", {"created": "refused", "end": "reached"})
 
+deviate("linking.linked_command_many_times", "any number of calls into a linked command", {"calls that gave 1": 12_000})
+
 # Logging.
 
 deviate("logs.file[extism=error,cranelift=debug]", "get_log_level is that of what plug-ins log", {"get_log_level 1": 4})
@@ -248,6 +250,9 @@ for name in ("bad glob", "only a bad glob"):
 for limit, sizes in {0: (1, 2, 3), 1: (2, 3), 2: (3,)}.items():
     for size in sizes:
         deviate(f"limits.initial_size[{limit} pages, {size} initial]", "initial sizes must fit (1.41 crashes in the first call)", {"created": "refused", "end": "reached"})
+for limit in (3, 4):
+    deviate(f"limits.initial_size_of_linked_modules[{limit} pages]", "linked modules' initial sizes count", {
+        "created": "refused", **{f"f.{x}": MISSING for x in ("code", "output", "error")}})
 for limit in (1, 2, 3, 5, 8):
     deviate("limits.growth", GROWTH, {f"{limit}: growth {n}": [-1, None] for n in (limit, limit + 1)})
 for name in ("4: 1048576", "100: 10485760"):

@@ -21,7 +21,7 @@ class Script:
         self.run, self.env, self.deadline, self.variant, self.needs = run, env, deadline, variant, needs
 
 
-def script(variants=(None,), env=None, deadline=20, needs=None):
+def script(variants=(None,), env=None, deadline=60, needs=None):
     """Registers a script under `module.function` or `module.function[variant]`.
 
     `needs` names a folder of $CACHE without which there is nothing to compare.

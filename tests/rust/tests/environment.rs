@@ -27,6 +27,26 @@ fn coredump() {
     });
 }
 
+/// The trap is in an instance that the call's own one does not know.
+#[test]
+fn coredump_of_a_linked_command() {
+    let scratch = Scratch::new("coredump_of_a_linked_command");
+    in_child("coredump_of_a_linked_command", &[("EXTISM_COREDUMP", &scratch.file("core"))], || {
+        let lib = r#"(module (memory 1) (data (i32.const 0) "of the command")
+            (func (export "_start")) (func $inner (export "f") unreachable))"#;
+        let main = r#"(module (import "lib" "f" (func $f)) (func (export "trap") (call $f)) (func (export "run")))"#;
+        let plugin = Setup::linked(&[("lib", lib), ("main", main)]).plugin();
+        for _ in 0..2 {
+            let (code, error) = plugin.run("trap").failure();
+            assert_eq!(code, 134, "{error}");
+            assert!(error.contains("unreachable") && error.contains("inner"), "{error}");
+            assert_eq!(plugin.code("run"), 0);
+        }
+        let core = std::fs::read(std::env::var("EXTISM_COREDUMP").unwrap()).unwrap();
+        assert!(core.starts_with(b"\0asm"));
+    });
+}
+
 #[test]
 fn memdump() {
     let scratch = Scratch::new("memdump");

@@ -1,6 +1,6 @@
 //! Messages: what went wrong, where, and what to do.
 
-use extism_tests::{HostFunction, Plugin, Setup, Type, json};
+use extism_tests::{HostFunction, Plugin, Setup, Type, in_child, json};
 
 #[test]
 fn a_trap_gives_its_reason_first_and_then_the_frames() {
@@ -193,4 +193,51 @@ fn compiling_and_creating_say_the_same() {
     let limited = Setup::new(wat).with("timeout_ms", json!(1000)).refusal();
     assert_eq!(limited, error);
     assert!(extism_tests::last_error().is_none(), "the message was freed since");
+}
+
+/// None of the parsers may use up the stack, which would end the process.
+#[test]
+fn deeply_nested_input_is_refused() {
+    in_child("deeply_nested_input_is_refused", &[], || {
+        let deep = |open: &str, close: &str| format!("{}{}", open.repeat(200_000), close.repeat(200_000));
+        for input in [
+            format!("{{\"wasm\": {}}}", deep("[", "]")),
+            format!("{{\"config\": {}", "{\"a\": ".repeat(200_000)),
+            format!("wasm = {}", deep("[", "]")),
+            format!("a = {}", "{a = ".repeat(200_000)),
+            format!("[{}]", "a.".repeat(200_000)),
+            deep("(", ")"),
+            format!("(module {})", deep("(func ", ")")),
+        ] {
+            Setup::new(input).refusal();
+        }
+        let plugin =
+            Plugin::new(r#"(func (export "run") (drop (call $http_request (call $input_offset) (i64.const 0))))"#);
+        assert_eq!(plugin.call("run", deep("[", "]")).code, -1);
+        assert!(!plugin.configure(&deep("[", "]")) && !plugin.configure(&"{\"a\":".repeat(200_000)));
+    });
+}
+
+/// What is valid may be compiled or refused.
+#[test]
+fn deep_but_valid_input_does_no_harm() {
+    in_child("deep_but_valid_input_does_no_harm", &[], || {
+        let module = |body: String| format!(r#"(module (func (export "run") {body}))"#);
+        let deep = |open: &str, close: &str| format!("{}{}", open.repeat(20_000), close.repeat(20_000));
+        for input in [
+            module(deep("block ", "end ")),
+            module(deep("(block ", ")")),
+            module(deep("(if (i32.const 0) (then ", "))")),
+            module(format!(
+                "(drop {}{})",
+                "(i32.eqz ".repeat(20_000),
+                ")".repeat(20_000).replacen(')', "(i32.const 1))", 1)
+            )),
+            format!("{}{}", deep("(;", ";)"), module(String::new())),
+        ] {
+            if let Ok(plugin) = Setup::new(input).try_plugin() {
+                assert_eq!(plugin.code("run"), 0);
+            }
+        }
+    });
 }

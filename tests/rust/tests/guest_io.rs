@@ -212,5 +212,10 @@ fn an_error_may_be_any_bytes() {
     assert_eq!(error("Grüße, 世界".as_bytes()), "Grüße, 世界");
     assert_eq!(error(b"bad \xff\xfe end"), "bad \u{fffd}\u{fffd} end");
     assert!(error(b"before\0after").contains("after"), "a NUL does not cut it");
-    assert_eq!(error(&[b'x'; 300_000]).len(), 300_000);
+    assert_eq!(error(&[b'x'; 60_000]).len(), 60_000);
+    let long = error(&[b'x'; 300_000]);
+    assert!(long.starts_with(&"x".repeat(60_000)) && long.len() <= 65_536, "{} bytes", long.len());
+    // A character of two bytes would lie across the cut.
+    let cut = error(format!("x{}", "é".repeat(40_000)).as_bytes());
+    assert!(cut.len() <= 65_536 + 3 && cut.starts_with("xé"), "{} bytes", cut.len());
 }

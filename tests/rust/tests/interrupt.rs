@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use extism_tests::{Ended, HostFunction, Plugin, Setup, guest, json, slowdown, within};
+use extism_tests::{Ended, HostFunction, Plugin, Setup, Value, guest, json, slowdown, within};
 
 /// Loops, sleeps and recursions without end. They note when they begin.
 const ENDLESS: &str = r#"
@@ -272,5 +272,45 @@ fn a_short_sleep_wakes_by_itself() {
         let began = Instant::now();
         assert_eq!(plugin.notes("run", ""), [0, 1, 77]);
         assert!(began.elapsed() >= Duration::from_millis(20));
+    });
+}
+
+/// A host function of one plug-in that calls another.
+fn calls(other: Plugin, function: &'static str, expected: (i32, &'static str)) -> Plugin {
+    let call = HostFunction::new("call", &[], &[], move |current, _, _| {
+        let (code, error) = other.run(function).failure();
+        assert_eq!(code, expected.0);
+        assert!(error.contains(expected.1), "{error}");
+        assert_ne!(current.alloc(10), 0, "back with the first one");
+    });
+    let body = r#"(import "extism:host/user" "call" (func $call))
+        (func (export "run") (result i32) (call $call) (call $call) (i32.const 7))
+        (func (export "trap") (call $call) unreachable)"#;
+    Setup::guest(body).function(call).with("timeout_ms", json!(10_000)).plugin()
+}
+
+#[test]
+fn the_ends_of_nested_calls_are_their_own() {
+    within(30, || {
+        let inner = |fields: &[(&str, Value)], fuel: Option<u64>| {
+            let mut setup = Setup::guest(&format!(r#"{ENDLESS} (func (export "trap") unreachable)"#)).wasi();
+            for (field, value) in fields {
+                setup = setup.with(field, value.clone());
+            }
+            if let Some(fuel) = fuel { setup.fuel(fuel).plugin() } else { setup.plugin() }
+        };
+        let limited = || inner(&[("timeout_ms", json!(50))], None);
+        for plugin in [
+            calls(inner(&[], None), "trap", (134, "unreachable")),
+            calls(limited(), "loop", (134, "timeout")),
+            calls(limited(), "sleep", (134, "timeout")),
+            calls(inner(&[], Some(1000)), "loop", (-1, "fuel")),
+            calls(calls(limited(), "loop", (134, "timeout")), "trap", (134, "unreachable")),
+        ] {
+            assert_eq!(plugin.code("run"), 7);
+            let (code, error) = plugin.run("trap").failure();
+            assert_eq!(code, 134);
+            assert!(error.contains("unreachable"), "{error}");
+        }
     });
 }

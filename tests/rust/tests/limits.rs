@@ -1,6 +1,6 @@
 //! What a plug-in may take: `memory.max_pages`, its default, and the end of each memory.
 
-use extism_tests::{PAGE, Plugin, Setup, guest, json};
+use extism_tests::{HostFunction, PAGE, Plugin, Setup, Type, guest, json};
 
 fn limited(body: &str, max_pages: u64) -> Setup {
     Setup::guest(body).with("memory", json!({ "max_pages": max_pages }))
@@ -255,4 +255,19 @@ fn fuel_is_whole_again_after_every_end() {
         assert_eq!(plugin.run("oom").failure().1, "oom");
         assert_eq!(plugin.code("run"), 0);
     }
+}
+
+/// What a host function was refused is its own affair, unless the guest cannot go on without it.
+#[test]
+fn blocks_that_a_host_function_does_not_get() {
+    let want = HostFunction::new("want", &[Type::I64], &[Type::I64], |current, inputs, outputs| {
+        outputs[0].bits = current.alloc(inputs[0].bits);
+    });
+    let body = r#"(import "extism:host/user" "want" (func $want (param i64) (result i64)))
+        (func (export "run") (call $note (call $want (i64.const 1000000))) (call $note (call $want (i64.const -1)))
+          (call $note (i64.extend_i32_u (i64.ne (call $want (i64.const 1000)) (i64.const 0)))))
+        (func (export "trap") (drop (call $want (i64.const 1000000))) unreachable)"#;
+    let plugin = limited(body, 5).function(want).plugin();
+    assert_eq!(plugin.notes("run", ""), [0, 0, 1]);
+    assert_oom(&plugin, "trap");
 }

@@ -238,6 +238,8 @@ fn allowed_paths() {
     let missing = with("allowed_paths", json!({"/no/such/directory": "/data"}));
     let error = Setup::manifest(missing).wasi().refusal();
     assert!(error.contains("allowed_paths") && error.contains("/no/such/directory"), "{error}");
+    let error = Setup::manifest(with("allowed_paths", json!({"/etc/passwd": "/data"}))).wasi().refusal();
+    assert!(error.contains("allowed_paths") && error.contains("/etc/passwd"), "{error}");
 }
 
 #[test]

@@ -50,7 +50,7 @@ def hooked(t, hook):
     return it
 
 
-@script(("inside",), deadline=5)
+@script(("inside",), deadline=8)
 def call(t):
     """A call from inside is refused as busy."""
 
@@ -85,17 +85,17 @@ def call_waits(t):
     t.see("second code", it.result)
 
 
-@script(WHERE, deadline=5)
+@script(WHERE, deadline=8)
 def reset(t):
     hooked(t, lambda it: t.see("reset", it.plugin.reset()))
 
 
-@script(WHERE, deadline=5)
+@script(WHERE, deadline=8)
 def config(t):
     hooked(t, lambda it: t.see("config", it.plugin.config({"a": "b"})))
 
 
-@script(deadline=5)
+@script(deadline=8)
 def config_is_seen(t):
     """A configuration changed during a call is seen by the guest's next config_get."""
     probe = Probe(t, {"config": {"k": "old"}})
@@ -108,19 +108,19 @@ def config_is_seen(t):
     t.result("run", probe.run(steps))
 
 
-@script(WHERE, deadline=5)
+@script(WHERE, deadline=8)
 def identity(t):
     def hook(it):
         t.see("id", len(it.plugin.id()))
     hooked(t, hook)
 
 
-@script(WHERE, deadline=5)
+@script(WHERE, deadline=8)
 def exists(t):
     hooked(t, lambda it: t.see("exists", [it.plugin.exists("g"), it.plugin.exists("nope")]))
 
 
-@script(WHERE, deadline=5)
+@script(WHERE, deadline=8)
 def output(t):
     """Output: length 0, non-NULL pointer."""
 
@@ -131,7 +131,7 @@ def output(t):
     hooked(t, hook)
 
 
-@script(WHERE, deadline=5)
+@script(WHERE, deadline=8)
 def error(t):
     """Error: that of the last finished call."""
 
@@ -144,19 +144,19 @@ def error(t):
     t.see("after", it.plugin.error())
 
 
-@script(WHERE, deadline=5)
+@script(WHERE, deadline=8)
 def cancel(t):
     hooked(t, lambda it: t.see("cancel", it.plugin.cancel()))
 
 
-@script(WHERE, deadline=5)
+@script(WHERE, deadline=8)
 def free(t):
     """Free returns at once; the running call ends as it would have."""
     it = Hooked(t, lambda it: it.plugin.free(), t.variant == "thread")
     t.see("code", it.plugin.call_code("f", b"set before"))
 
 
-@script(deadline=5)
+@script(deadline=8)
 def free_then_memory(t):
     """After a free from inside, the current plug-in still works until the call has left."""
 
@@ -172,7 +172,7 @@ def free_then_memory(t):
     t.see("code", it.plugin.call_code("f"))
 
 
-@script(deadline=5)
+@script(deadline=8)
 def refused_text(t):
     """A refused operation leaves its text for the asking thread, until its next operation."""
 
@@ -190,7 +190,7 @@ def refused_text(t):
     t.see("after the call", it.plugin.error())
 
 
-@script(deadline=5)
+@script(deadline=8)
 def refused_config_text(t):
     """A bad configuration leaves its text too, and the call's error afterwards is the call's."""
     probe = Probe(t)
@@ -209,7 +209,7 @@ def refused_config_text(t):
     t.see("after another operation", probe.plugin.error())
 
 
-@script(deadline=5)
+@script(deadline=8)
 def circle(t):
     """Two plug-ins whose host functions call each other: refused instead of waiting for ever."""
     plugins = {}
@@ -225,7 +225,7 @@ def circle(t):
     t.see("a", plugins["a"].call_code("f"))
 
 
-@script(deadline=5)
+@script(deadline=8)
 def another_plugin_inside(t):
     """A host function may create and call another plug-in."""
 
@@ -237,7 +237,7 @@ def another_plugin_inside(t):
     hooked(t, hook)
 
 
-@script(deadline=5)
+@script(deadline=8)
 def kept_current_plugin(t):
     """A kept ExtismCurrentPlugin* is refused outside of callbacks and works again in a later one."""
     kept = []

@@ -160,7 +160,7 @@ def output_outside(t):
         t.error(f"{name}.error", result.error)
 
 
-@script(("direct",), deadline=10)
+@script(("direct",))
 def output_far_outside(t):
     """An output far outside: 1.41 makes the host read where nothing is."""
 
@@ -171,7 +171,7 @@ def output_far_outside(t):
     t.result("run", Probe(t).run(steps))
 
 
-@script(("direct",), deadline=10)
+@script(("direct",))
 def output_wrapping(t):
     """An output whose offset and length wrap around."""
 

@@ -175,3 +175,14 @@ def own_growth_denied(t):
         probe = Probe(t, {"memory": {"max_pages": 10}})
         t.result(steps.__name__, probe.run(steps), own=True)
         t.result(f"trap after {steps.__name__}", probe.run(grow_and_trap_later))
+
+
+@script(tuple(f"{limit} pages" for limit in (3, 4, 5, 6, 10)))
+def initial_size_of_linked_modules(t):
+    """The memories of linked modules count as well."""
+    lib = '(module (memory 4) (func (export "one") (result i32) (i32.const 1)))'
+    main = '(module (import "lib" "one" (func $one (result i32))) (memory 1) (func (export "f") (result i32) (call $one)))'
+    manifest = {"wasm": [dict(data(lib), name="lib"), dict(data(main), name="main")], "memory": {"max_pages": int(t.variant.split()[0])}}
+    plugin = t.created("created", lambda: t.lib.plugin(manifest))
+    if plugin:
+        t.result("f", plugin.call("f"))

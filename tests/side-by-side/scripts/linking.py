@@ -233,3 +233,12 @@ def reserved_looking_names(t):
         plugin = t.created(name, lambda: t.lib.plugin(wat))
         if plugin:
             t.result(f"{name}: f", plugin.call("f"))
+
+
+@script(deadline=120)
+def linked_command_many_times(t):
+    """12,000 calls into a linked command over a plug-in's life (1.41 gives out after about 10,000)."""
+    lib = '(module (memory 1) (func (export "_start")) (func (export "one") (result i32) (i32.const 1)))'
+    main = '(module (import "lib" "one" (func $one (result i32))) (func (export "f") (result i32) (call $one)))'
+    plugin = t.lib.plugin(named(lib=lib, main=main))
+    t.see("calls that gave 1", sum(plugin.call_code("f") == 1 for _ in range(12_000)))

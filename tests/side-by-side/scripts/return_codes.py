@@ -370,7 +370,7 @@ def start_up_fuel(t):
         t.result("fuel", plugin.call("f"))
 
 
-@script(deadline=10)
+@script(deadline=8)
 def start_up_time(t):
     """timeout_ms bounds start-up."""
     spin = '(module (func (export "_initialize") (loop (br 0))) (func (export "f")))'

@@ -133,7 +133,7 @@ def output_enabled(t):
     streams(t)
 
 
-@script(deadline=15)
+@script()
 def sleeping(t):
     """poll_oneoff waits, for as long as asked, and not past the timeout."""
     # One subscription: relative monotonic clock, 300 ms or 5 s.
@@ -151,7 +151,7 @@ def sleeping(t):
         t.see(f"{name}: took", "short" if took < 0.25 else "as asked" if took < 1.5 else "long")
 
 
-@script(deadline=15)
+@script()
 def cancelled_sleep(t):
     """A cancel ends a sleep."""
     subscription = bytes(8) + bytes(8) + (1).to_bytes(8, "little") + (3_000_000_000).to_bytes(8, "little") + bytes(16)

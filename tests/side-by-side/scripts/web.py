@@ -270,7 +270,7 @@ def host_get(probe, block):
     return probe.current.block(block) if block else None
 
 
-@script(deadline=10)
+@script(deadline=8)
 def timeout(t):
     """timeout_ms bounds a request as well."""
     web = server()
@@ -285,7 +285,7 @@ def timeout(t):
     t.see("in time", time.monotonic() - started < 1.5)
 
 
-@script(deadline=10)
+@script(deadline=8)
 def cancelled(t):
     """Cancel ends a waiting request."""
     web = server()

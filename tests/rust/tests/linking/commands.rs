@@ -1,0 +1,211 @@
+//! Linked commands: instantiated anew for each call into them.
+
+use extism_tests::{HostFunction, Setup, Type, guest, json, resident_bytes, within};
+
+use super::{COMMAND, COUNTER, MAIN, linked};
+
+#[test]
+fn a_command_is_instantiated_for_each_call() {
+    let plugin = linked(&[("counter", COMMAND), ("main", MAIN)]);
+    for _ in 0..3 {
+        assert_eq!(plugin.code("once"), 1);
+        assert_eq!(plugin.code("twice"), 2);
+    }
+}
+
+/// libextism 1.41 fails after about 10,000 calls, and keeps the memory of each.
+#[test]
+fn a_command_may_be_called_without_end() {
+    within(60, || {
+        let command = r#"(module (memory 1) (func (export "_start"))
+            (func (export "next") (result i32) (i32.store (i32.const 0) (i32.const 1)) (i32.load (i32.const 0))))"#;
+        let main = r#"(module
+            (import "counter" "next" (func $next (result i32)))
+            (func (export "run") (result i32) (local $i i32) (local $sum i32)
+              (loop $l
+                (local.set $sum (i32.add (local.get $sum) (call $next)))
+                (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 10000))))
+              (local.get $sum)))"#;
+        let plugin = linked(&[("counter", command), ("main", main)]);
+        assert_eq!(plugin.code("run"), 10_000);
+        let before = resident_bytes();
+        for _ in 0..4 {
+            assert_eq!(plugin.code("run"), 10_000);
+        }
+        let grown = resident_bytes().saturating_sub(before);
+        assert!(grown < 32 << 20, "40,000 calls took {grown} bytes that they did not give back");
+    });
+}
+
+#[test]
+fn commands_call_commands_and_reactors() {
+    let inner = r#"(module (func (export "_start")) (global $n (mut i32) (i32.const 5))
+        (func (export "five") (result i32)
+          (global.set $n (i32.add (global.get $n) (i32.const 1))) (i32.sub (global.get $n) (i32.const 1))))"#;
+    let outer = r#"(module (import "inner" "five" (func $five (result i32)))
+        (import "counter" "next" (func $next (result i32)))
+        (func (export "_start"))
+        (func (export "sum") (result i32) (i32.add (i32.add (call $five) (call $five)) (call $next))))"#;
+    let main = r#"(module (import "outer" "sum" (func $sum (result i32)))
+        (func (export "run") (result i32) (i32.mul (call $sum) (i32.const 100))))"#;
+    let plugin = linked(&[("inner", inner), ("counter", COUNTER), ("outer", outer), ("main", main)]);
+    assert_eq!(plugin.code("run"), 1100, "the command anew, the reactor with its state");
+    assert_eq!(plugin.code("run"), 1200);
+}
+
+#[test]
+fn a_command_offers_and_takes_functions_only() {
+    let command = r#"(module (func (export "_start")) (memory (export "memory") 1))"#;
+    let main = r#"(module (import "lib" "memory" (memory 1)))"#;
+    let error = Setup::linked(&[("lib", command), ("main", main)]).refusal();
+    assert!(error.contains("lib") && error.contains("memory"), "{error}");
+
+    let reactor = r#"(module (memory (export "memory") 1))"#;
+    let command = r#"(module (import "lib" "memory" (memory 1)) (func (export "_start")) (func (export "f")))"#;
+    let main = r#"(module (import "command" "f" (func)))"#;
+    let error = Setup::linked(&[("lib", reactor), ("command", command), ("main", main)]).refusal();
+    assert!(error.contains("command") && error.contains("memory") && error.contains("only functions"), "{error}");
+}
+
+#[test]
+fn errors_exits_and_limits_reach_through_commands() {
+    let lib = guest(
+        r#"(memory (export "memory") 1)
+           (func (export "_start"))
+           (func (export "fail") (call $error_set (text 'said by a command')) unreachable)
+           (func (export "exit") (call $proc_exit (i32.const 77)))
+           (func (export "oom") (drop (call $alloc (i64.const -1))))
+           (func (export "grow") (result i32) (memory.grow (i32.const 3)))
+           (func (export "outside") (call $output_set (i64.const -1) (i64.const 5)))"#,
+    );
+    let main = guest(
+        r#"(import "lib" "fail" (func $fail)) (import "lib" "exit" (func $exit)) (import "lib" "oom" (func $oom))
+           (import "lib" "grow" (func $grow (result i32))) (import "lib" "outside" (func $outside))
+           (func (export "fail") (call $fail)) (func (export "exit") (call $exit)) (func (export "oom") (call $oom))
+           (func (export "outside") (call $outside))
+           (func (export "grow")
+             (call $note_i32 (call $grow)) (call $note_i32 (call $grow)) (call $note_i32 (call $grow)))"#,
+    );
+    let modules = [("lib", lib.as_str()), ("main", main.as_str())];
+    let plugin = Setup::linked(&modules).wasi().with("memory", json!({"max_pages": 5})).plugin();
+    assert_eq!(plugin.run("fail").failure(), (-1, "said by a command".to_owned()));
+    assert_eq!(plugin.run("exit").code, 77);
+    assert_eq!(plugin.run("oom").failure(), (-1, "oom".to_owned()));
+    assert_eq!(plugin.run("outside").code, -1);
+    assert_eq!(plugin.notes("grow", ""), [1, 1, 1], "a command gives back what it took");
+}
+
+#[test]
+fn fuel_counts_across_modules() {
+    for start in ["", r#"(func (export "_start"))"#] {
+        let lib = format!(
+            r#"(module {start} (func (export "spend") (local $i i32) (local.set $i (i32.const 1000))
+                 (loop $l (br_if $l (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))))"#
+        );
+        let main = r#"(module (import "lib" "spend" (func $spend))
+            (func (export "little") (call $spend))
+            (func (export "much") (local $i i32) (local.set $i (i32.const 100))
+              (loop $l (call $spend) (br_if $l (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))))"#;
+        let plugin = Setup::linked(&[("lib", &lib), ("main", main)]).fuel(50_000).plugin();
+        for _ in 0..3 {
+            assert_eq!(plugin.code("little"), 0);
+            assert_eq!(plugin.run("much").failure(), (-1, "plugin ran out of fuel".to_owned()));
+        }
+    }
+}
+
+#[test]
+fn host_functions_called_by_commands_work_on_the_plugins_memory() {
+    let echo = HostFunction::new("echo", &[Type::I64], &[Type::I64], |current, inputs, outputs| {
+        let text = current.bytes(inputs[0].bits);
+        outputs[0].bits = current.place(&[&text[..], b"!"].concat());
+    });
+    let lib = guest(
+        r#"(import "extism:host/user" "echo" (func $echo (param i64) (result i64)))
+           (func (export "_start"))
+           (func (export "say") (call $output (call $echo (text 'hello'))))"#,
+    );
+    let main = r#"(module (import "lib" "say" (func $say)) (func (export "run") (call $say)))"#;
+    let plugin = Setup::linked(&[("lib", &lib), ("main", main)]).function(echo).plugin();
+    assert_eq!(plugin.output_of("run", ""), b"hello!");
+}
+
+/// main -> command -> reactor -> command, and a host function in each of them.
+#[test]
+fn calls_nest_through_commands() {
+    let part = |imports: &str, next: &str, name: &str, start: &str| {
+        guest(&format!(
+            r#"{imports} (import "extism:host/user" "mark" (func $mark (param i64) (result i64))) {start}
+               (func (export "go") (param $block i64) (result i64)
+                 (local.set $block (call $mark (local.get $block)))
+                 (call $note (call $length (local.get $block)))
+                 (call $note_i32 (call $input_load_u8 (i64.const 0)))
+                 (call $var_set (text '{name}') (text '{name}'))
+                 (local.set $block {next})
+                 (call $mark (local.get $block)))"#
+        ))
+    };
+    let import = |from: &str| format!(r#"(import "{from}" "go" (func $go (param i64) (result i64)))"#);
+    let command = r#"(func (export "_start"))"#;
+    let c = part("", "(local.get $block)", "c", command);
+    let b = part(&import("c"), "(call $go (call $go (local.get $block)))", "b", "");
+    let a = part(&import("b"), "(call $go (local.get $block))", "a", command);
+    let main = guest(&format!(
+        r#"{} (func (export "run") (call $output (call $go (text 'x'))) (call $note (call $length (call $var_get (text 'c')))))"#,
+        import("a")
+    ));
+    let mark = HostFunction::new("mark", &[Type::I64], &[Type::I64], |current, inputs, outputs| {
+        let text = current.bytes(inputs[0].bits);
+        outputs[0].bits = current.place(&[&text[..], b"."].concat());
+    });
+    let plugin = Setup::linked(&[("a", &a), ("b", &b), ("c", &c), ("main", &main)]).function(mark).plugin();
+    for _ in 0..3 {
+        assert_eq!(plugin.notes("run", "I"), [2, 73, 3, 73, 4, 73, 6, 73, 1]);
+        assert_eq!(plugin.output(), b"x........");
+    }
+}
+
+#[test]
+fn a_main_module_that_is_a_command_gets_fresh_instances() {
+    let main = r#"(module (import "counter" "next" (func $next (result i32)))
+        (global $n (mut i32) (i32.const 0))
+        (func (export "_start") (result i32)
+          (global.set $n (i32.add (global.get $n) (i32.const 10)))
+          (i32.add (global.get $n) (call $next))))"#;
+    for counter in [COUNTER, COMMAND] {
+        let plugin = linked(&[("counter", counter), ("main", main)]);
+        for _ in 0..3 {
+            assert_eq!(plugin.code("_start"), 11);
+        }
+    }
+}
+
+#[test]
+fn plugins_with_commands_run_in_many_threads() {
+    within(30, || {
+        let lib = guest(
+            r#"(func (export "_start"))
+               (func (export "f") (call $output_set (call $input_offset) (call $input_length)))"#,
+        );
+        let main = guest(
+            r#"(import "lib" "f" (func $f)) (func (export "run") (local $i i32)
+                 (loop $l
+                   (call $f)
+                   (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 20)))))"#,
+        );
+        let compiled = Setup::linked(&[("lib", &lib), ("main", &main)]).compile();
+        let shared = compiled.plugin();
+        std::thread::scope(|scope| {
+            for n in 0..8u8 {
+                let (compiled, shared) = (&compiled, &shared);
+                scope.spawn(move || {
+                    let own = compiled.plugin();
+                    for _ in 0..20 {
+                        assert_eq!(own.output_of("run", [n; 10]), [n; 10]);
+                        assert_eq!(shared.call("run", [n; 10]).code, 0);
+                    }
+                });
+            }
+        });
+    });
+}
