@@ -154,14 +154,14 @@ impl Plugin {
                 self.output.publish(data, length);
                 (Body::Live(live), outcome)
             }
-            Err((body, outcome)) => (body, outcome),
+            Err(failed) => *failed,
         };
         *body = live;
         outcome
     }
 
     /// The instance for this call, ready: memory reset, the call before forgotten.
-    fn live(&self, body: Body, name: &str) -> Result<Live, (Body, Outcome)> {
+    fn live(&self, body: Body, name: &str) -> Result<Live, Box<(Body, Outcome)>> {
         let mut state = match body {
             Body::Live(mut live) if !live.is_spent(name) => {
                 live.reset();
@@ -170,11 +170,11 @@ impl Plugin {
             }
             Body::Live(live) => live.into_state(),
             Body::Idle(state) => state,
-            Body::Lost => return Err((Body::Lost, Outcome::failed(LOST))),
+            Body::Lost => return Err(Box::new((Body::Lost, Outcome::failed(LOST)))),
         };
         self.begin(&mut state);
         let started = Live::start(&self.program, state, Arc::clone(&self.host), Live::is_command(name));
-        let mut live = started.map_err(|failed| (Body::Idle(failed.state), failed.outcome))?;
+        let mut live = started.map_err(|failed| Box::new((Body::Idle(failed.state), failed.outcome)))?;
         // What the start-up left behind is no business of the call.
         live.reset();
         live.state().begin_call();

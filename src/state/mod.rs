@@ -78,6 +78,8 @@ pub(crate) struct State {
     pub keep_headers: bool,
     /// An `alloc` of this call could not be met.
     pub starved: bool,
+    /// A linked command failed in this call, and has left the core dump that was asked for.
+    pub dumped: bool,
 }
 
 impl State {
@@ -95,6 +97,7 @@ impl State {
             response: LastResponse::default(),
             keep_headers: false,
             starved: false,
+            dumped: false,
         }
     }
 
@@ -107,5 +110,6 @@ impl State {
     pub fn begin_call(&mut self) {
         self.error = None;
         self.starved = false;
+        self.dumped = false;
     }
 }

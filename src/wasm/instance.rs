@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use wasmtime::{Instance, Memory, MemoryType, Store, TypedFunc, UpdateDeadline, WasmCoreDump};
+use wasmtime::{Instance, Memory, MemoryType, Store, Trap, TypedFunc, UpdateDeadline, WasmCoreDump};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use super::ctx::{Access, Ctx, Host};
@@ -147,11 +147,10 @@ impl Live {
         let result = self.run(name, input);
         let ctx = self.store.data();
         let denied = ctx.state.starved || ctx.limits.budget().was_denied();
-        let trapped = result.as_ref().err().is_some_and(|error| error.is::<wasmtime::Trap>());
         if let Err(error) = &result {
             // An exception that nothing caught must not be there for the next call.
             self.store.take_pending_exception();
-            self.dump(error, trapped);
+            self.dump(error);
         }
         outcome::classify(result, &self.store.data().state, denied, self.program.main.code_shift)
     }
@@ -205,16 +204,20 @@ impl Live {
 
     /// Leaves the dumps that the environment asks for.
     #[cold]
-    fn dump(&mut self, error: &wasmtime::Error, trapped: bool) {
-        let environment = environment();
-        // With linked modules the dump may be of another store than this one.
-        let own = matches!(self.program.link, Link::Single(_)).then(|| error.downcast_ref::<WasmCoreDump>()).flatten();
-        if let (Some(path), Some(dump)) = (&environment.coredump, own) {
-            report(path, std::fs::write(path, dump.serialize(&mut self.store, "plugin")));
+    fn dump(&mut self, error: &wasmtime::Error) {
+        if !self.store.data().state.dumped {
+            core_dump(&mut self.store, error);
         }
-        if let (Some(path), true) = (&environment.memdump, trapped) {
+        if let (Some(path), true) = (&environment().memdump, error.is::<Trap>()) {
             report(path, std::fs::write(path, self.memory.data(&self.store)));
         }
+    }
+}
+
+/// Writes the core dump that an error of this very store carries, if it does.
+pub(super) fn core_dump(store: &mut Store<Ctx>, error: &wasmtime::Error) {
+    if let (Some(path), Some(dump)) = (&environment().coredump, error.downcast_ref::<WasmCoreDump>()) {
+        report(path, std::fs::write(path, dump.serialize(store, "plugin")));
     }
 }
 

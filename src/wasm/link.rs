@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use wasmtime::{
-    Caller, Engine, ExternType, FuncType, InstancePre, Linker, Module, UnknownImportError, ValRaw, ValType,
+    Caller, Engine, ExternType, FuncType, InstancePre, Linker, Module, Mutability, UnknownImportError, ValRaw, ValType,
 };
 
 use super::ctx::{Access, Ctx, Settings};
@@ -282,15 +282,28 @@ pub(super) fn missing_import(module_name: &str, namespace: &str, name: &str, ty:
 
 /// A type in the words of the text format.
 pub(super) fn type_name(ty: &ExternType) -> String {
-    let list = |types: &mut dyn Iterator<Item = ValType>| types.map(|ty| ty.to_string()).collect::<Vec<_>>().join(", ");
+    fn list(types: impl Iterator<Item = ValType>) -> String {
+        types.map(|ty| ty.to_string()).collect::<Vec<_>>().join(", ")
+    }
+    let index = |is_64| if is_64 { "64-bit " } else { "" };
+    let limits = |minimum: u64, maximum: Option<u64>| match maximum {
+        Some(maximum) => format!("{minimum} to {maximum}"),
+        None => format!("{minimum} or more"),
+    };
     match ty {
-        ExternType::Func(ty) => {
-            format!("a function ({}) -> ({})", list(&mut ty.params()), list(&mut ty.results()))
+        ExternType::Func(ty) => format!("a function ({}) -> ({})", list(ty.params()), list(ty.results())),
+        ExternType::Global(ty) => match ty.mutability() {
+            Mutability::Const => format!("a global of type {}", ty.content()),
+            Mutability::Var => format!("a mutable global of type {}", ty.content()),
+        },
+        ExternType::Table(ty) => {
+            let limits = limits(ty.minimum(), ty.maximum());
+            format!("a {}table of {limits} elements of type {}", index(ty.is_64()), ty.element())
         }
-        ExternType::Global(ty) => format!("a global of type {}", ty.content()),
-        ExternType::Table(_) => "a table".to_owned(),
-        ExternType::Memory(_) => "a memory".to_owned(),
-        ExternType::Tag(_) => "an exception tag".to_owned(),
+        ExternType::Memory(ty) => {
+            format!("a {}memory of {} pages", index(ty.is_64()), limits(ty.minimum(), ty.maximum()))
+        }
+        ExternType::Tag(ty) => format!("an exception tag ({})", list(ty.ty().params())),
     }
 }
 

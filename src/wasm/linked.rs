@@ -15,7 +15,7 @@ use wasmtime::{
 };
 
 use super::ctx::{Ctx, Outer};
-use super::instance::{prepare_store, wasi_context};
+use super::instance::{core_dump, prepare_store, wasi_context};
 use super::limits::Limits;
 use super::link::{Directory, Part, Program, missing_import, type_name};
 use crate::error::{Error, Result};
@@ -256,6 +256,10 @@ impl Command {
             let function = function.ok_or_else(|| wasmtime::Error::msg("a command lost an export"))?;
             function.call(&mut store, params, results)
         });
+        if let Err(error) = &result {
+            core_dump(&mut store, error);
+            outer.with(|outer| outer.data_mut().state.dumped = true);
+        }
         if fuel.is_some() {
             caller.set_fuel(store.get_fuel()?)?;
         }

@@ -1,5 +1,10 @@
 #!/bin/sh
-# The tests in Rust, which load the built library as any host does.
+# The tests in Rust, which load the built library as any host does; those of guests once more with modules as they
+# came (EXTISM_DEBUG) and without signals.
 set -eu
 cd "$ROOT"
-cargo test --locked -p extism-tests
+cargo test --locked --no-fail-fast -p extism-tests
+for variable in EXTISM_DEBUG=1 EXTISM_SIGNALS=0; do
+    echo "== $variable"
+    env "$variable" cargo test --locked --no-fail-fast -p extism-tests --test 'guest_*' --test linking --test start_up
+done

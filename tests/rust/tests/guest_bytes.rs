@@ -1,6 +1,6 @@
 //! Bytes of Extism memory: `load_*` and `store_*`, in bounds and out of them.
 
-use extism_tests::{PAGE, Plugin, Setup};
+use extism_tests::{PAGE, Plugin, Setup, json};
 
 /// Each of `load_u8`, `load_u64`, `store_u8`, `store_u64` at the offset in the input.
 const ACCESS: &str = r#"
@@ -113,5 +113,41 @@ fn wrong_types_of_library_functions_are_refused() {
         let body = format!(r#"(import "extism:host/env" "{name}" (func {ty}))"#);
         let error = Setup::guest(&body).refusal();
         assert!(error.contains(name) && error.contains("extism:host/env"), "{error}");
+    }
+}
+
+/// Nothing that the host relies on lies in there: in libextism 1.41 this makes it read out of bounds.
+#[test]
+fn a_guest_that_overwrites_everything_harms_only_itself() {
+    for pattern in [0u64, u64::MAX, 0x4141_4141_4141_4141, 0x0000_0010_0000_0010] {
+        let body = format!(
+            r#"(func $overwrite (local $at i64)
+                 (loop $l
+                   (call $store_u64 (local.get $at) (i64.const {pattern}))
+                   (local.set $at (i64.add (local.get $at) (i64.const 8)))
+                   (br_if $l (i64.lt_u (local.get $at) (call $memory_bytes)))))
+               (func (export "run") (local $block i64) (local $dead i64)
+                 (local.set $block (text 'block'))
+                 (local.set $dead (text 'dead')) (call $free (local.get $dead))
+                 (call $output (local.get $block))
+                 (call $overwrite)
+                 (call $note (call $length (local.get $block)))
+                 (call $note (call $length (local.get $dead)))
+                 (call $note (call $input_length))
+                 (call $note (call $length (call $input_offset)))
+                 (call $note (call $output_length))
+                 (call $error_set (local.get $block))
+                 (call $free (local.get $block)) (call $free (local.get $block))
+                 (call $note (call $length (text 'another')))
+                 (call $overwrite)
+                 (call $note (call $length (call $config_get (text 'key'))))
+                 (call $error_set (i64.const 0)))"#,
+            pattern = pattern.cast_signed()
+        );
+        let plugin = Setup::guest(&body).with("config", json!({"key": "value"})).plugin();
+        for _ in 0..3 {
+            assert_eq!(plugin.notes("run", [1; 99]), [5, 0, 99, 99, 5, 7, 5]);
+            assert_eq!(plugin.output().len(), 5);
+        }
     }
 }

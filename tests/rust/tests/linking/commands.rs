@@ -209,3 +209,101 @@ fn plugins_with_commands_run_in_many_threads() {
         });
     });
 }
+
+/// A reference belongs to the store that it was made in. Whatever becomes of such a call, the plug-in goes on.
+#[test]
+fn references_do_not_cross_into_commands() {
+    let lib = r#"(module (func (export "_start"))
+        (type $s (struct (field i32)))
+        (func $f (export "f")) (elem declare func $f)
+        (func (export "take_func") (param funcref))
+        (func (export "take_extern") (param externref))
+        (func (export "take_any") (param anyref))
+        (func (export "give_func") (result funcref) (ref.func $f))
+        (func (export "give_any") (result anyref) (struct.new $s (i32.const 1))))"#;
+    for (import, call) in [
+        (r#""take_func" (func $c (param funcref))"#, "(call $c (ref.func $own))"),
+        (
+            r#""take_extern" (func $c (param externref))"#,
+            "(call $c (extern.convert_any (struct.new $s (i32.const 1))))",
+        ),
+        (r#""take_any" (func $c (param anyref))"#, "(call $c (struct.new $s (i32.const 1)))"),
+        (r#""give_func" (func $c (result funcref))"#, "(drop (call $c))"),
+        (r#""give_any" (func $c (result anyref))"#, "(drop (call $c))"),
+    ] {
+        let main = format!(
+            r#"(module (type $s (struct (field i32))) (import "lib" {import})
+                 (func $own) (elem declare func $own)
+                 (func (export "run") {call}) (func (export "other") (result i32) (i32.const 5)))"#
+        );
+        let setup = Setup::linked(&[("lib", lib), ("main", &main)]);
+        let Ok(plugin) = setup.try_plugin() else { continue };
+        for _ in 0..2 {
+            if let Some(error) = plugin.run("run").error {
+                assert!(!error.contains("internal error"), "{call}: {error}");
+            }
+            assert_eq!(plugin.code("other"), 5, "{call}");
+        }
+    }
+}
+
+#[test]
+fn references_that_are_null_or_numbers_may_cross() {
+    let lib = r#"(module (func (export "_start"))
+        (func (export "f") (param funcref externref anyref) (result funcref externref)
+          (local.get 0) (local.get 1)))"#;
+    let main = r#"(module (import "lib" "f" (func $f (param funcref externref anyref) (result funcref externref)))
+        (func (export "run") (result i32)
+          (call $f (ref.null func) (ref.null extern) (ref.i31 (i32.const 5)))
+          (ref.is_null) (drop) (ref.is_null)))"#;
+    let Ok(plugin) = Setup::linked(&[("lib", lib), ("main", main)]).try_plugin() else { return };
+    let ended = plugin.run("run");
+    assert!(ended.error.is_none_or(|error| !error.contains("internal error")));
+}
+
+/// A command that is called again while it runs, by way of a reactor that was given the function.
+#[test]
+fn a_command_is_not_called_while_it_runs() {
+    let lib = r#"(module (global $f (mut funcref) (ref.null func)) (type $t (func (result i32)))
+        (func (export "keep") (param funcref) (global.set $f (local.get 0)))
+        (func (export "call_it") (result i32) (call_ref $t (ref.cast (ref $t) (global.get $f)))))"#;
+    let command = r#"(module (import "lib" "call_it" (func $call_it (result i32)))
+        (func (export "_start"))
+        (func (export "f") (result i32) (i32.const 3))
+        (func (export "g") (result i32) (call $call_it)))"#;
+    let main = r#"(module (import "lib" "keep" (func $keep (param funcref)))
+        (import "command" "f" (func $f (result i32))) (import "command" "g" (func $g (result i32)))
+        (elem declare func $f)
+        (func (export "again") (result i32) (call $keep (ref.func $f)) (call $g))
+        (func (export "run") (result i32) (call $f)))"#;
+    let plugin = linked(&[("lib", lib), ("command", command), ("main", main)]);
+    for _ in 0..2 {
+        let (code, error) = plugin.run("again").failure();
+        assert_eq!(code, -1, "{error}");
+        assert!(error.contains("while that command runs"), "{error}");
+        assert_eq!(plugin.code("run"), 3);
+    }
+}
+
+#[test]
+fn exceptions_cross_between_reactors_and_not_out_of_commands() {
+    let main = |module: &str| {
+        format!(
+            r#"(module (import "lib" "tag" (tag $e (param i32))) (import "{module}" "f" (func $f))
+                 (func (export "run") (result i32)
+                   (block $caught (result i32) (try_table (catch $e $caught) (call $f)) (i32.const 0)))
+                 (func (export "catch_all") (result i32)
+                   (block $caught (try_table (catch_all $caught) (call $f)) (return (i32.const 0))) (i32.const 1)))"#
+        )
+    };
+    let lib = r#"(module (tag $e (export "tag") (param i32)) (func (export "f") (throw $e (i32.const 8))))"#;
+    let command = r#"(module (import "lib" "f" (func $f)) (func (export "_start")) (func (export "f") (call $f)))"#;
+    let plugin = linked(&[("lib", lib), ("main", &main("lib"))]);
+    assert_eq!((plugin.code("run"), plugin.code("catch_all")), (8, 1));
+    let plugin = linked(&[("lib", lib), ("command", command), ("main", &main("command"))]);
+    for function in ["run", "catch_all", "run"] {
+        let (code, error) = plugin.run(function).failure();
+        assert_eq!(code, -1, "{error}");
+        assert!(error.contains("exception"), "{error}");
+    }
+}

@@ -46,12 +46,10 @@ fn types_of_imported_memories_tables_and_globals_are_checked() {
     let lib = r#"(module (memory (export "memory") 1 2) (global (export "global") i32 (i32.const 3))
         (table (export "table") 4 funcref) (func (export "function")))"#;
     for import in [
-        r#""memory" (memory 2)"#,
         r#""memory" (memory 1 1)"#,
         r#""memory" (memory i64 1)"#,
         r#""global" (global i64)"#,
         r#""global" (global (mut i32))"#,
-        r#""table" (table 5 funcref)"#,
         r#""table" (table 4 externref)"#,
         r#""function" (memory 1)"#,
         r#""memory" (func)"#,
@@ -59,6 +57,28 @@ fn types_of_imported_memories_tables_and_globals_are_checked() {
         let error = Setup::linked(&[("lib", lib), ("main", &format!(r#"(module (import "lib" {import}))"#))]).refusal();
         let name = import.split('"').nth(1).unwrap();
         assert!(error.contains("lib") && error.contains(name), "{import}: {error}");
+        let (wanted, found) = error.split_once(", but what is offered under this name is ").expect("both types");
+        assert!(!wanted.ends_with(&format!(" as {found}")), "{import}: no difference is told: {error}");
+    }
+}
+
+/// How large they are by then is known when they are there: an initialiser may have let them grow.
+#[test]
+fn sizes_of_imported_memories_and_tables_are_checked_at_the_first_call() {
+    let lib = |initialize: &str| {
+        format!(
+            r#"(module (memory (export "memory") 1 2) (table (export "table") 4 funcref)
+                 (func (export "_initialize") {initialize}))"#
+        )
+    };
+    let growing = lib("(drop (memory.grow (i32.const 1))) (drop (table.grow (ref.null func) (i32.const 1)))");
+    for import in [r#""memory" (memory 2)"#, r#""table" (table 5 funcref)"#] {
+        let main = format!(r#"(module (import "lib" {import}) (func (export "run") (result i32) (i32.const 7)))"#);
+        assert_eq!(linked(&[("lib", &growing), ("main", &main)]).code("run"), 7);
+        let (code, error) = linked(&[("lib", &lib("")), ("main", &main)]).run("run").failure();
+        let name = import.split('"').nth(1).unwrap();
+        assert_eq!(code, -1, "{error}");
+        assert!(error.contains("lib") && error.contains(name), "{error}");
     }
 }
 
