@@ -27,20 +27,32 @@ fn coredump() {
     });
 }
 
-/// The trap is in an instance that the call's own one does not know: there may be no dump, but all else is as usual.
+/// The trap is in an instance that the call's own one does not know, or the other way round.
 #[test]
-fn coredump_of_a_linked_command() {
-    let scratch = Scratch::new("coredump_of_a_linked_command");
-    in_child("coredump_of_a_linked_command", &[("EXTISM_COREDUMP", &scratch.file("core"))], || {
-        let lib = r#"(module (memory 1) (data (i32.const 0) "of the command")
-            (func (export "_start")) (func $inner (export "f") unreachable))"#;
-        let main = r#"(module (import "lib" "f" (func $f)) (func (export "trap") (call $f)) (func (export "run")))"#;
-        let plugin = Setup::linked(&[("lib", lib), ("main", main)]).plugin();
-        for _ in 0..2 {
-            let (code, error) = plugin.run("trap").failure();
-            assert_eq!(code, 134, "{error}");
-            assert!(error.contains("unreachable") && error.contains("inner"), "{error}");
-            assert_eq!(plugin.code("run"), 0);
+fn coredumps_of_linked_modules() {
+    let scratch = Scratch::new("coredumps_of_linked_modules");
+    in_child("coredumps_of_linked_modules", &[("EXTISM_COREDUMP", &scratch.file("core"))], || {
+        let path = std::env::var("EXTISM_COREDUMP").unwrap();
+        let command = r#"(func (export "_start"))"#;
+        let last = |start: &str| {
+            format!(
+                r#"(module (memory 1) (data (i32.const 0) "where it traps") {start} (func $inner (export "f") unreachable))"#
+            )
+        };
+        let first =
+            |start: &str| format!(r#"(module (import "last" "f" (func $f)) {start} (func (export "f") (call $f)))"#);
+        let main = r#"(module (import "first" "f" (func $f)) (func (export "trap") (call $f)) (func (export "run")))"#;
+        for (outer, inner) in [("", ""), ("", command), (command, ""), (command, command)] {
+            let plugin = Setup::linked(&[("last", &last(inner)), ("first", &first(outer)), ("main", main)]).plugin();
+            for _ in 0..2 {
+                let _ = std::fs::remove_file(&path);
+                let (code, error) = plugin.run("trap").failure();
+                assert_eq!(code, 134, "{outer} {inner}: {error}");
+                assert!(error.contains("unreachable") && error.contains("inner"), "{error}");
+                let core = std::fs::read(&path).unwrap();
+                assert!(core.windows(14).any(|bytes| bytes == b"where it traps"), "{outer} {inner}");
+                assert_eq!(plugin.code("run"), 0);
+            }
         }
     });
 }
