@@ -78,7 +78,7 @@ pub(crate) struct State {
     pub keep_headers: bool,
     /// An `alloc` of this call could not be met.
     pub starved: bool,
-    /// A linked command failed in this call, and has left the core dump that was asked for.
+    /// An error of this call has left the core dump that was asked for, in the store that it came from.
     pub dumped: bool,
 }
 

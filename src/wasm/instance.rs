@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use wasmtime::{Instance, Memory, MemoryType, Store, Trap, TypedFunc, UpdateDeadline, WasmCoreDump};
+use wasmtime::{AsContextMut, Instance, Memory, MemoryType, Store, Trap, TypedFunc, UpdateDeadline, WasmCoreDump};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use super::ctx::{Access, Ctx, Host};
@@ -205,7 +205,7 @@ impl Live {
     /// Leaves the dumps that the environment asks for.
     #[cold]
     fn dump(&mut self, error: &wasmtime::Error) {
-        if !self.store.data().state.dumped {
+        if !std::mem::replace(&mut self.store.data_mut().state.dumped, true) {
             core_dump(&mut self.store, error);
         }
         if let (Some(path), true) = (&environment().memdump, error.is::<Trap>()) {
@@ -215,7 +215,7 @@ impl Live {
 }
 
 /// Writes the core dump that an error of this very store carries, if it does.
-pub(super) fn core_dump(store: &mut Store<Ctx>, error: &wasmtime::Error) {
+pub(super) fn core_dump(store: impl AsContextMut, error: &wasmtime::Error) {
     if let (Some(path), Some(dump)) = (&environment().coredump, error.downcast_ref::<WasmCoreDump>()) {
         report(path, std::fs::write(path, dump.serialize(store, "plugin")));
     }

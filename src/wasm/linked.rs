@@ -257,8 +257,10 @@ impl Command {
             function.call(&mut store, params, results)
         });
         if let Err(error) = &result {
-            core_dump(&mut store, error);
-            outer.with(|outer| outer.data_mut().state.dumped = true);
+            let dumped = outer.with(|outer| std::mem::replace(&mut outer.data_mut().state.dumped, true));
+            if !dumped {
+                core_dump(&mut store, error);
+            }
         }
         if fuel.is_some() {
             caller.set_fuel(store.get_fuel()?)?;
@@ -281,7 +283,12 @@ fn call_outside(
     let (result, left) = outer.with(|outer| {
         let started = fuel.map_or(Ok(()), |fuel| outer.set_fuel(fuel));
         let result = started.and_then(|()| function.call(&mut *outer, params, results));
-        outer.as_context_mut().take_pending_exception();
+        if let Err(error) = &result {
+            outer.as_context_mut().take_pending_exception();
+            if !std::mem::replace(&mut outer.data_mut().state.dumped, true) {
+                core_dump(&mut *outer, error);
+            }
+        }
         (result, outer.get_fuel().ok())
     });
     // However it ended: what it spent is spent.
