@@ -1,6 +1,6 @@
 //! Messages: what went wrong, where, and what to do.
 
-use extism_tests::{HostFunction, Plugin, Setup, Type, in_child, json};
+use extism_tests::{HostFunction, Plugin, Setup, Type, in_child, json, resident_bytes, within};
 
 #[test]
 fn a_trap_gives_its_reason_first_and_then_the_frames() {
@@ -240,4 +240,62 @@ fn deep_but_valid_input_does_no_harm() {
             }
         }
     });
+}
+
+/// C++ demangling lets such a name grow without bound: each ten bytes double it.
+#[test]
+fn names_in_a_trap_are_bounded() {
+    within(30, || {
+        let digit = |n: usize| b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"[n] as char;
+        let mangled = (0..30).fold("_Z1f1AIiiE".to_owned(), |name, index| {
+            let part = format!("S{}_", digit(index));
+            name + "S_I" + &part + &part + "E"
+        });
+        for name in [mangled, "long".repeat(200_000)] {
+            let plugin = Plugin::new(&format!(r#"(func ${name} (export "run") unreachable)"#));
+            let (code, error) = plugin.run("run").failure();
+            assert_eq!(code, 134);
+            assert!(error.contains("unreachable") && error.len() < 20_000, "{} bytes", error.len());
+        }
+    });
+}
+
+/// A block costs its guest nothing until it is written to; what is copied out of it would cost the host.
+#[test]
+fn the_text_of_an_error_is_bounded() {
+    let body = r#"(func (export "run") (call $error_set (call $alloc (i64.const 0x10000000))) unreachable)"#;
+    let plugin = Plugin::new(body);
+    let before = resident_bytes();
+    let (code, error) = plugin.run("run").failure();
+    assert_eq!(code, -1);
+    assert!(error.len() <= 2 * 64 * 1024, "{} bytes", error.len());
+    assert!(resident_bytes() < before + (32 << 20));
+}
+
+/// The same for the request and the body of HTTP, which are refused before they are copied.
+#[test]
+fn what_http_takes_of_a_guest_is_bounded() {
+    for (act, limit) in [
+        ("(call $http_request (call $alloc (i64.const 0x200000)) (i64.const 0))", "1048576"),
+        ("(call $http_request (call $alloc (i64.const 8)) (call $alloc (i64.const 0x20000000)))", "268435456"),
+    ] {
+        let plugin = Plugin::new(&format!(r#"(func (export "run") (drop {act}))"#));
+        let (code, error) = plugin.run("run").failure();
+        assert_eq!(code, -1);
+        assert!(error.contains(limit), "{error}");
+    }
+}
+
+#[test]
+fn an_exception_that_nothing_catches_is_gone_with_its_call() {
+    let plugin = Plugin::new(
+        r#"(tag $t (param i32))
+           (func (export "throw") (throw $t (i32.const 77)))
+           (func (export "run") (result i32) (block $h (try_table (catch_all $h) (nop)) (return (i32.const 5))) (i32.const 9))"#,
+    );
+    assert_eq!(plugin.code("run"), 5);
+    for _ in 0..3 {
+        assert_eq!(plugin.run("throw").failure().0, -1);
+        assert_eq!(plugin.code("run"), 5);
+    }
 }

@@ -307,3 +307,46 @@ fn exceptions_cross_between_reactors_and_not_out_of_commands() {
         assert!(error.contains("exception"), "{error}");
     }
 }
+
+/// Its initial memory was counted once: a command that could be entered again through a table would take it again.
+#[test]
+fn a_command_is_not_entered_again_while_it_runs() {
+    let reactor = r#"(module (table (export "table") 1 funcref) (type $plain (func))
+        (func (export "again") (call_indirect (type $plain) (i32.const 0))))"#;
+    let command = r#"(module (import "reactor" "again" (func $again)) (memory 256) (func (export "_start"))
+        (func (export "go") (memory.fill (i32.const 0) (i32.const 1) (i32.const 0x1000000)) (call $again)))"#;
+    let main = r#"(module (import "reactor" "table" (table 1 funcref)) (import "command" "go" (func $go))
+        (elem (table 0) (i32.const 0) func $go) (func (export "run") (call $go)) (func (export "nothing")))"#;
+    let plugin = Setup::linked(&[("reactor", reactor), ("command", command), ("main", main)])
+        .with("memory", json!({"max_pages": 260}))
+        .plugin();
+    let before = resident_bytes();
+    for _ in 0..2 {
+        let (code, error) = plugin.run("run").failure();
+        assert_eq!(code, -1);
+        assert!(error.contains("while that command runs"), "{error}");
+        assert_eq!(plugin.code("nothing"), 0);
+    }
+    assert!(resident_bytes() < before + (64 << 20));
+}
+
+/// What a module spends on the way counts, whether it returns or throws.
+#[test]
+fn fuel_is_spent_across_commands() {
+    within(60, || {
+        let reactor = r#"(module (tag $t) (func (export "burn") (local i32)
+            (loop $l (br_if $l (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 100000))))
+            (throw $t)))"#;
+        let command = r#"(module (import "reactor" "burn" (func $burn)) (func (export "_start"))
+            (func (export "go") (call $burn)))"#;
+        let main = r#"(module (import "command" "go" (func $go))
+            (func (export "run") (loop $l (block $h (try_table (catch_all $h) (call $go))) (br $l))))"#;
+        let modules = [("reactor", reactor), ("command", command), ("main", main)];
+        let (code, _) = Setup::linked(&modules).fuel(1_000_000).plugin().run("run").failure();
+        assert_eq!(code, -1);
+        // Without a limit the exception ends the call where it would leave the command.
+        let (code, error) = Setup::linked(&modules).plugin().run("run").failure();
+        assert_eq!(code, -1);
+        assert!(error.contains("exception"), "{error}");
+    });
+}
