@@ -36,6 +36,8 @@ pub(super) fn format(level: Level, target: &str, text: &[u8], plugin: Option<&dy
 
 /// Appends a text, escaped, as far as the line stays within `room`. False if it had to be cut.
 fn append(line: &mut String, text: &[u8], room: usize) -> bool {
+    // No byte becomes less than one: more of the text than this has no room, and need not be looked at.
+    let text = text.get(..MAX_LINE).unwrap_or(text);
     for chunk in text.utf8_chunks() {
         let replaced = (!chunk.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER);
         for c in chunk.valid().chars().chain(replaced) {
