@@ -58,6 +58,10 @@ static bool test_output_as_input(void) {
               0);
   }
   CHECK(output_is(plugin, "defgh"));
+  CHECK_INT(extism_plugin_call(plugin, "echo", (const uint8_t *)"echo", sizeof "echo"), 0);
+  const char *name = (const char *)extism_plugin_output_data(plugin);
+  CHECK_INT(call_text(plugin, name, "named by the output"), 0);
+  CHECK(output_is(plugin, "named by the output"));
   extism_plugin_free(plugin);
   return true;
 }

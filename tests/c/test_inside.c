@@ -26,7 +26,9 @@ static ExtismPlugin *plugin_calling(ExtismFunctionType callback) {
 
 CALLBACK(call_myself) {
   UNUSED;
+  NOTE(extism_last_error() == NULL); /* nothing that this call has done failed */
   NOTE(call(first, "nothing") == -1);
+  NOTE(extism_last_error() != NULL);
   const char *error = extism_plugin_error(first);
   NOTE(error && strstr(error, "busy"));
   NOTE(!extism_plugin_reset(first));
@@ -36,8 +38,10 @@ CALLBACK(call_myself) {
 static bool test_own_call_is_busy(void) {
   first = plugin_calling(call_myself);
   CHECK(first != NULL);
+  CHECK_INT(call(first, "nowhere"), -1); /* leaves an error, which must not be seen inside */
   CHECK_INT(call(first, "run"), 0);
-  CHECK(extism_plugin_error(first) == NULL); /* what was refused is no error of the call */
+  CHECK(extism_last_error() == NULL); /* what was refused inside is no error of the call */
+  CHECK(extism_plugin_error(first) == NULL);
   CHECK(output_is(first, "output!"));
   CHECK_INT(call(first, "nothing"), 0);
   extism_plugin_free(first);
@@ -162,7 +166,9 @@ CALLBACK(run_second) {
 
 CALLBACK(call_first) {
   UNUSED;
+  NOTE(extism_last_error() == NULL); /* nothing that this call has done failed */
   NOTE(call(first, "nothing") == -1);
+  NOTE(extism_last_error() != NULL);
   const char *error = extism_plugin_error(first);
   NOTE(error && strstr(error, "busy"));
 }

@@ -343,3 +343,20 @@ fn a_shared_memory_is_refused() {
     let error = prepare(&wasm("(module (memory 1 1 shared))"), FEATURES, true).expect_err("shared").to_string();
     assert!(error.contains("shared memory"), "{error}");
 }
+
+#[test]
+fn the_code_is_found_where_the_shift_says() {
+    for text in [
+        r#"(module (func (export "f") unreachable))"#,
+        r#"(module (memory 1) (global i32 (i32.const 7)) (func (export "f") (drop (i32.load (i32.const 0)))))"#,
+    ] {
+        let original = wasm(text);
+        let prepared = prepare(&original, FEATURES, true).expect(text);
+        let code = code_offset(&original);
+        assert!(prepared.code_shift > 0 && code > 0);
+        // To the end of the module: nothing stands behind the code here.
+        let end = original.len() - code;
+        assert_eq!(prepared.bytes[code + prepared.code_shift..][..end], original[code..]);
+    }
+    assert_eq!(prepare(&wasm("(module)"), FEATURES, false).expect("module").code_shift, 0);
+}
