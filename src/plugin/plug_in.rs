@@ -162,8 +162,9 @@ impl Plugin {
 
     /// The instance for this call, ready: memory reset, the call before forgotten.
     fn live(&self, body: Body, name: &str) -> Result<Live, Box<(Body, Outcome)>> {
+        let command = Live::is_command(name);
         let mut state = match body {
-            Body::Live(mut live) if !live.is_spent(name) => {
+            Body::Live(mut live) if !command && !live.is_spent() => {
                 live.reset();
                 self.begin(live.state());
                 return Ok(live);
@@ -173,7 +174,7 @@ impl Plugin {
             Body::Lost => return Err(Box::new((Body::Lost, Outcome::failed(LOST)))),
         };
         self.begin(&mut state);
-        let started = Live::start(&self.program, state, Arc::clone(&self.host), Live::is_command(name));
+        let started = Live::start(&self.program, state, Arc::clone(&self.host), command);
         let mut live = started.map_err(|failed| Box::new((Body::Idle(failed.state), failed.outcome)))?;
         // What the start-up left behind is no business of the call.
         live.reset();
@@ -237,7 +238,7 @@ impl Plugin {
         };
         self.output.clear();
         *body = match std::mem::replace(&mut *body, Body::Lost) {
-            Body::Live(live) if live.is_over() => Body::Idle(live.into_state()),
+            Body::Live(live) if live.is_spent() => Body::Idle(live.into_state()),
             Body::Live(mut live) => {
                 live.reset();
                 Body::Live(live)

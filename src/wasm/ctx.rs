@@ -140,10 +140,9 @@ impl<'a> Access<&'a mut Caller<'static, Ctx>> {
             Some(Outer(outer)) => outer,
             None => NonNull::from(caller).cast::<Caller<'static, Ctx>>(),
         };
-        // SAFETY: without `outer` it is the reference that we were given, for its own lifetime `'a`; the longer
-        // lifetime inside of `Caller` never leaves this type. With `outer`, it points to a caller whose frame waits
-        // below us on the stack and does not touch it meanwhile (see `linked`), and which only the innermost
-        // command's host functions reach, one at a time.
+        // SAFETY: without `outer` it is the reference that we were given, for its own lifetime `'a`; the longer one
+        // inside of `Caller` never leaves this type. With `outer`, it is a caller whose frame waits below us on the
+        // stack (`Outer::of`), and which only the innermost command's host functions reach, one at a time.
         let context = unsafe { &mut *pointer.as_ptr() };
         let memory = match context.data().memory {
             Some(memory) => Some(memory),

@@ -115,12 +115,12 @@ impl Live {
         Ok((instance, memory))
     }
 
-    /// Whether a call of this export needs another instance than this one.
-    pub fn is_spent(&self, name: &str) -> bool {
-        self.spent || name == COMMAND
+    /// Whether this instance serves no other call.
+    pub fn is_spent(&self) -> bool {
+        self.spent
     }
 
-    /// Whether a call of this export is a run of a command.
+    /// Whether a call of this export is a run of a command, which gets an instance of its own.
     pub fn is_command(name: &str) -> bool {
         name == COMMAND
     }
@@ -130,11 +130,6 @@ impl Live {
         forget_memory(self.store.into_data().state)
     }
 
-    /// Whether this instance serves no other call.
-    pub fn is_over(&self) -> bool {
-        self.spent
-    }
-
     /// Frees all Extism memory.
     pub fn reset(&mut self) {
         guest::reset(&mut Access::idle(&mut self.store));
@@ -142,7 +137,7 @@ impl Live {
 
     /// Runs an export that [`Program::export`] says is callable, with this input.
     pub fn call(&mut self, name: &str, input: &[u8]) -> Outcome {
-        self.spent = name == COMMAND;
+        self.spent = Self::is_command(name);
         self.store.data().limits.budget().begin_call();
         let result = self.run(name, input);
         let ctx = self.store.data();
