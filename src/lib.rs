@@ -27,6 +27,8 @@ mod memory;
 mod plugin;
 mod registry;
 mod state;
+#[allow(unsafe_code)] // a lock that is kept together with what it lies in
+mod sync;
 
 #[cfg(feature = "runtime")]
 pub mod ffi;

@@ -26,9 +26,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::RwLock;
-
 use crate::error::{Error, Result};
+use crate::sync::{RwLock, RwLockWriteGuard};
 
 /// What a handle stands for: its lowest three bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,6 +271,11 @@ impl<T> Registry<T> {
         self.shard(raw).write().remove(&raw)
     }
 
+    /// Keeps the registry as it is, for a fork; what is inserted or looked up meanwhile waits.
+    pub fn hold(&'static self) -> Held<T> {
+        Held(self.shards.iter().map(|shard| shard.0.write()).collect())
+    }
+
     /// How many objects there are.
     #[cfg(test)]
     pub fn len(&self) -> usize {
@@ -281,6 +285,16 @@ impl<T> Registry<T> {
     fn shard(&self, raw: u64) -> &RwLock<Entries<T>> {
         // The remainder is the index: there is no shard that it could miss.
         &self.shards[serial_of(raw) as usize % SHARDS].0
+    }
+}
+
+/// A registry that stays as it is.
+pub struct Held<T: 'static>(Vec<RwLockWriteGuard<'static, Entries<T>>>);
+
+impl<T> Held<T> {
+    /// All objects in it.
+    pub fn objects(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.0.iter().flat_map(|entries| entries.values())
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
+use crate::sync::{Mutex, MutexGuard};
 use once_cell::sync::Lazy;
-use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 
@@ -70,6 +70,14 @@ pub(super) unsafe fn optional_text<'a>(what: &str, text: *const c_char) -> Resul
 
 /// The messages that callers were given and have to give back, by address.
 static MESSAGES: Lazy<Mutex<HashSet<usize>>> = Lazy::new(Default::default);
+
+/// The messages, held across a fork.
+pub(super) type HeldMessages = MutexGuard<'static, HashSet<usize>>;
+
+/// Keeps the messages as they are.
+pub(super) fn hold() -> HeldMessages {
+    MESSAGES.lock()
+}
 
 /// Gives a message to the caller, who owns it until [`take_back`].
 ///

@@ -7,9 +7,10 @@ use std::ffi::c_char;
 
 use super::handles::{self, Functions};
 use super::types::{Boolean, ExtismCompiledPlugin, ExtismFunction, ExtismSize};
-use super::{args, guard::boundary};
+use super::{args, fork, guard::boundary};
 use crate::error::Result;
 use crate::plugin::{Compiled, c_string};
+use crate::wasm::stack;
 
 /// Compiles a plug-in.
 ///
@@ -88,9 +89,11 @@ pub(super) unsafe fn create<T>(
     // SAFETY: our caller's promise about `errmsg`; about the others below.
     unsafe {
         reporting(errmsg, || {
+            fork::prepare();
             let input = args::bytes("`wasm`", wasm, wasm_size)?;
             let functions = Functions::read(functions, n_functions)?;
-            let compiled = Compiled::new(input, functions.offers()?, with_wasi != 0, fuel)?;
+            let offers = functions.offers()?;
+            let compiled = stack::with_room(stack::COMPILE, || Compiled::new(input, &offers, with_wasi != 0, fuel))??;
             let raw = finish(compiled)?;
             functions.taken();
             Ok(handles::pointer(raw))

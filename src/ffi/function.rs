@@ -6,7 +6,7 @@
 use std::ffi::{c_char, c_void};
 
 use super::types::{ExtismFunction, ExtismFunctionType, ExtismSize, ExtismVal, ValTypeTag};
-use super::{args, guard::boundary, handles};
+use super::{args, fork, guard::boundary, handles};
 use crate::error::{Error, Result};
 use crate::wasm::{Number, NumberType, UserFunction};
 
@@ -65,6 +65,7 @@ pub unsafe extern "C" fn extism_function_new(
                 );
             }
         };
+        fork::prepare();
         let function = UserFunction { name, params, results, callback: Box::new(callback) };
         handles::add_function(function).map(handles::pointer)
     })

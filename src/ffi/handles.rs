@@ -2,14 +2,13 @@
 
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
-
 use super::args;
 use super::guard::{FailValue, boundary, contain};
 use super::types::{ExtismCompiledPlugin, ExtismFunction};
 use crate::error::{Error, Result};
-use crate::plugin::{Compiled, Plugin};
-use crate::registry::{Kind, Misuse, Recent, Registry, with_kind};
+use crate::plugin::{Compiled, HeldPlugin, Plugin};
+use crate::registry::{Held, Kind, Misuse, Recent, Registry, with_kind};
+use crate::sync::{HeldIn, Mutex};
 use crate::wasm::{Offer, UserFunction};
 
 static PLUGINS: Registry<Plugin> = Registry::new(Kind::Plugin);
@@ -29,6 +28,37 @@ pub(super) fn number<T>(handle: *const T) -> u64 {
 /// The handle that the caller gets.
 pub(super) fn pointer<T>(raw: u64) -> *mut T {
     std::ptr::without_provenance_mut(raw as usize)
+}
+
+/// All registries and the locks of what is in them, held across a fork.
+pub(super) struct HeldHandles {
+    // The objects go first: the registries still have them, so none is dropped here.
+    _in_plugins: Vec<HeldPlugin>,
+    _in_functions: Vec<HeldIn<FunctionState>>,
+    plugins: Held<Plugin>,
+    _compiled: Held<Compiled>,
+    _functions: Held<Function>,
+}
+
+/// Keeps the registries as they are.
+pub(super) fn hold() -> HeldHandles {
+    let functions = FUNCTIONS.hold();
+    let compiled = COMPILED.hold();
+    let plugins = PLUGINS.hold();
+    HeldHandles {
+        _in_plugins: plugins.objects().map(Plugin::hold).collect(),
+        _in_functions: functions.objects().map(|function| HeldIn::new(function, |function| &function.0)).collect(),
+        plugins,
+        _compiled: compiled,
+        _functions: functions,
+    }
+}
+
+impl HeldHandles {
+    /// All plug-ins, also freed ones that a call still runs in.
+    pub fn plugins(&self) -> Vec<Arc<Plugin>> {
+        self.plugins.objects().cloned().collect()
+    }
 }
 
 /// Makes a plug-in and gives it a handle.

@@ -13,7 +13,7 @@
 use std::ffi::c_char;
 
 use super::types::{BooleanResult, ExtismLogDrainFunctionType, ExtismSize};
-use super::{args, guard::boundary};
+use super::{args, fork, guard::boundary};
 use crate::error::Error;
 use crate::logging;
 
@@ -31,6 +31,7 @@ pub unsafe extern "C" fn extism_log_file(filename: *const c_char, log_level: *co
         // SAFETY: the C contract: NUL-terminated strings or NULL.
         let (filename, level) =
             unsafe { (args::optional_text("`filename`", filename)?, args::optional_text("`log_level`", log_level)?) };
+        fork::prepare();
         logging::to_file(filename, level)?;
         Ok(1)
     })
@@ -48,6 +49,7 @@ pub unsafe extern "C" fn extism_log_custom(log_level: *const c_char) -> BooleanR
     boundary(|| {
         // SAFETY: the C contract: a NUL-terminated string or NULL.
         let level = unsafe { args::optional_text("`log_level`", log_level)? };
+        fork::prepare();
         logging::to_buffer(level)?;
         Ok(1)
     })

@@ -14,13 +14,13 @@ mod tests;
 
 use std::ffi::CStr;
 use std::fmt::Display;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
+use std::sync::{MutexGuard, OnceLock};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::error::{Error, Result};
-use sink::Sink;
+use sink::{Place, Sink};
 
 /// The target of what plug-ins log.
 const PLUGINS: &str = "extism::pdk";
@@ -97,6 +97,16 @@ fn install(make: impl FnOnce() -> Result<Sink>) -> Result<()> {
         log::set_max_level(all);
     }
     Ok(())
+}
+
+/// The log, held across a fork.
+pub(crate) struct Held {
+    _place: MutexGuard<'static, Place>,
+}
+
+/// Keeps everybody from writing to the log, if there is one.
+pub(crate) fn hold() -> Option<Held> {
+    SINK.get().map(|sink| Held { _place: sink.lock() })
 }
 
 fn refused(sink: &Sink) -> Error {

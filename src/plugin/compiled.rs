@@ -20,7 +20,7 @@ pub(crate) struct Compiled {
 impl Compiled {
     /// Reads a module, WAT text or a manifest, brings its modules in, and compiles and links them.
     /// Runs no guest code.
-    pub fn new(input: &[u8], offers: Vec<Offer>, with_wasi: bool, fuel: Option<u64>) -> Result<Self> {
+    pub fn new(input: &[u8], offers: &[Offer], with_wasi: bool, fuel: Option<u64>) -> Result<Self> {
         let (modules, settings) = manifest::parse(input)?.load()?;
         let policy = Policy::new(settings.allowed_hosts.as_deref(), settings.memory.max_http_response_bytes)?;
         let directories = settings.allowed_paths.into_iter().map(|path| Directory {
@@ -32,7 +32,7 @@ impl Compiled {
         let program = Program::new(Request {
             main: SourceModule { name: "main".to_owned(), bytes: modules.main },
             linked: linked.collect(),
-            offers,
+            offers: offers.to_vec(),
             settings: Settings { policy: Arc::new(policy) },
             wasi: with_wasi.then(|| directories.collect()),
             fuel,

@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 /// A message as a C string. A NUL inside of it becomes the two characters `\0`.
 pub(crate) fn c_string(message: &str) -> CString {
@@ -25,7 +25,7 @@ pub(crate) struct Errors {
 }
 
 #[derive(Debug, Default)]
-struct Texts {
+pub(super) struct Texts {
     last: Option<Arc<CStr>>,
     threads: HashMap<u64, Told>,
 }
@@ -69,6 +69,11 @@ impl Texts {
 }
 
 impl Errors {
+    /// The lock that a fork takes.
+    pub(super) fn lock(&self) -> &Mutex<Texts> {
+        &self.texts
+    }
+
     /// A call of this thread that had its turn has ended, with this error or with none. What the thread was refused
     /// while it was inside is over with it.
     pub fn finish(&self, thread: u64, error: Option<&str>) {

@@ -13,4 +13,4 @@ pub(crate) mod turn;
 pub(crate) use compiled::Compiled;
 pub(crate) use errors::c_string;
 #[cfg(feature = "runtime")]
-pub(crate) use plug_in::Plugin;
+pub(crate) use plug_in::{HeldPlugin, Plugin};

@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::compiled::Compiled;
-use super::errors::Errors;
-use super::turn::{Refused, Turn, thread_token};
+use super::errors::{Errors, Texts};
+use super::turn::{Occupant, Refused, Turn, thread_token};
 use crate::error::{Error, Result};
 use crate::guest::Guest;
 use crate::state::interrupt::Interrupt;
 use crate::state::{Config, State};
+use crate::sync::{HeldIn, Mutex};
 use crate::wasm::watchdog::Timer;
-use crate::wasm::{Export, Host, Live, Outcome, Program};
+use crate::wasm::{Export, Host, Live, Outcome, Program, stack};
 
 /// A plug-in. Any thread may use it; calls take turns, everything else answers at once.
 ///
@@ -119,9 +119,10 @@ impl Plugin {
             Ok(running) => running,
             Err(error) => return self.finish(Outcome::failed(error.to_string())),
         };
-        let outcome = self.run(&mut body, name, input);
+        let body: &mut Body = &mut body;
+        let outcome = stack::with_room(stack::CALL, || self.run(body, name, input));
         drop(running);
-        self.finish(outcome)
+        self.finish(outcome.unwrap_or_else(|error| Outcome::failed(error.to_string())))
     }
 
     fn refused(&self, refused: Refused) -> Ended {
@@ -287,10 +288,40 @@ impl Plugin {
         self.body.is_freed()
     }
 
+    /// Takes the locks of the plug-in, for a fork.
+    pub fn hold(self: &Arc<Self>) -> HeldPlugin {
+        HeldPlugin {
+            _errors: HeldIn::new(self, |plugin| plugin.errors.lock()),
+            _config: HeldIn::new(self, |plugin| &plugin.config),
+            _events: HeldIn::new(self, |plugin| plugin.timer.interrupt().lock()),
+        }
+    }
+
+    /// In the child of a fork. A call of the thread that forked goes on, and ends by its deadline; one of another
+    /// thread is over for whoever watches, though the plug-in stays busy.
+    pub fn go_on_in_child(&self) {
+        match self.body.occupant() {
+            Occupant::Nobody => {}
+            Occupant::ThisThread => {
+                if let Err(error) = self.timer.go_on() {
+                    log::error!(target: "extism", "no thread watches over the timeout of a call that forked: {error}");
+                }
+            }
+            Occupant::Another => self.timer.end(),
+        }
+    }
+
     /// No call begins any more; the one that runs goes on. False if it was freed before.
     pub fn free(&self) -> bool {
         self.body.free()
     }
+}
+
+/// A plug-in whose locks are taken.
+pub(crate) struct HeldPlugin {
+    _errors: HeldIn<Texts>,
+    _config: HeldIn<std::collections::BTreeMap<String, String>>,
+    _events: HeldIn<u64>,
 }
 
 const LOST: &str = "the plug-in was lost to an internal error of the library; create a new one";

@@ -34,15 +34,22 @@ use std::time::Instant;
 mod waits;
 
 use waits::WAITS;
+pub(crate) use waits::{Held as HeldWaits, hold};
 
 const WAITERS: u64 = 1;
 const FREED: u64 = 1 << 1;
 const OWNER_SHIFT: u32 = 2;
 
+/// The token of the next thread that asks for one.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// In the child of a fork: threads with smaller tokens are gone, all but the one that forked.
+static FIRST_ALIVE: AtomicU64 = AtomicU64::new(0);
+static FORKED: AtomicU64 = AtomicU64::new(0);
+
 /// A number for the calling thread, never 0 and never used for another one.
 #[inline]
 pub fn thread_token() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
     thread_local! {
         // Without destructor: it still works while the thread's other variables are being destroyed.
         static TOKEN: Cell<u64> = const { Cell::new(0) };
@@ -53,6 +60,11 @@ pub fn thread_token() -> u64 {
         }
         token.get()
     })
+}
+
+/// Whether this thread was one of the parent, and this process is the child of a fork.
+fn is_gone(thread: u64) -> bool {
+    thread < FIRST_ALIVE.load(Ordering::Relaxed) && thread != FORKED.load(Ordering::Relaxed)
 }
 
 /// Why a thread did not get its turn.
@@ -74,6 +86,14 @@ impl Display for Refused {
             Self::Freed => "the plug-in was freed while this call waited for its turn",
         })
     }
+}
+
+/// Who is inside of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occupant {
+    Nobody,
+    ThisThread,
+    Another,
 }
 
 /// What one thread at a time may use.
@@ -147,6 +167,15 @@ impl<T> Turn<T> {
         self.state.load(Ordering::Acquire) & FREED != 0
     }
 
+    /// Who is inside, for the child of a fork.
+    pub fn occupant(&self) -> Occupant {
+        match owner_of(self.state.load(Ordering::Acquire)) {
+            0 => Occupant::Nobody,
+            owner if owner == thread_token() => Occupant::ThisThread,
+            _ => Occupant::Another,
+        }
+    }
+
     /// Whether any thread is inside.
     #[cfg(test)]
     pub fn is_busy(&self) -> bool {
@@ -189,7 +218,8 @@ impl<T> Turn<T> {
                 }
                 continue;
             }
-            if waits.leads_to(owner, me) {
+            // A thread that a fork left behind never leaves.
+            if is_gone(owner) || waits.leads_to(owner, me) {
                 return Err(Refused::Busy);
             }
             if self.change(state, state | WAITERS) {
@@ -197,16 +227,13 @@ impl<T> Turn<T> {
             }
         };
         while waits.is_waiting(me) {
-            let Some(at) = deadline else {
-                wake.wait(&mut waits);
-                continue;
-            };
-            if wake.wait_until(&mut waits, at).timed_out() && waits.is_waiting(me) {
+            if deadline.is_some_and(|at| Instant::now() >= at) {
                 if waits.give_up(self.key(), me) {
                     self.state.fetch_and(!WAITERS, Ordering::Relaxed);
                 }
                 return Err(Refused::TimedOut);
             }
+            waits = wake.wait_until(waits, deadline);
         }
         if owner_of(self.state.load(Ordering::Acquire)) == me { Ok(self.held(me)) } else { Err(Refused::Freed) }
     }

@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
 /// A time that does not come, in nanoseconds of [`now_ns`].
 pub const NEVER: u64 = u64::MAX;
@@ -213,14 +213,15 @@ impl Interrupt {
         self.event.notify_all();
     }
 
+    /// The lock that a fork takes.
+    pub fn lock(&self) -> &Mutex<u64> {
+        &self.events
+    }
+
     fn wait_for_event(&self, seen: u64, until: Option<Instant>) {
         let mut events = self.events.lock();
-        while *events == seen {
-            match until {
-                None => self.event.wait(&mut events),
-                Some(at) if self.event.wait_until(&mut events, at).timed_out() => return,
-                Some(_) => {}
-            }
+        while *events == seen && until.is_none_or(|at| Instant::now() < at) {
+            events = self.event.wait_until(events, until);
         }
     }
 }

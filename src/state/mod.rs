@@ -9,7 +9,7 @@ mod vars;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use uuid::Uuid;
 
 use crate::memory::{self, Blocks};

@@ -12,7 +12,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 
 use super::function::Slot;
 use super::limits::{Budget, Limits, PAGE};
-use super::rewrite;
+use super::{rewrite, stack};
 use crate::guest::{Guest, http};
 use crate::memory;
 use crate::state::State;
@@ -163,7 +163,7 @@ impl<'a> Access<&'a mut Caller<'static, Ctx>> {
         let host: *const Host = Arc::as_ptr(&self.context.data().host);
         // SAFETY: the store holds this `Arc` for as long as it lives, and it lives through the call that we are in.
         let host = unsafe { &*host };
-        host.slot.lend(self.context, || callback(host.current));
+        host.slot.lend(self.context, || stack::on_calling_thread(|| callback(host.current)));
     }
 }
 

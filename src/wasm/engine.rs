@@ -1,21 +1,89 @@
 //! Engines: one for the whole process and each configuration that differs.
 
 use std::collections::HashMap;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use once_cell::sync::Lazy;
-use parking_lot::Mutex;
 use wasmparser::WasmFeatures;
-use wasmtime::{Config, Engine, OptLevel, ProfilingStrategy};
+use wasmtime::{Config, Engine, Module, OptLevel, ProfilingStrategy};
 
 use super::limits::MEMORY_MAX;
+use super::stack;
 use crate::error::{Error, Result};
+use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What tells one engine from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct EngineKey {
     /// Whether instructions are counted, for plug-ins with a fuel limit.
     pub fuel: bool,
+    /// Whether this process is the child of a fork: the threads that compile in parallel stayed in the parent.
+    forked: bool,
+}
+
+impl EngineKey {
+    /// Of plug-ins with or without a fuel limit, in this process.
+    pub fn new(fuel: bool) -> Self {
+        Self { fuel, forked: FORKED.load(Ordering::Relaxed) }
+    }
+}
+
+static FORKED: AtomicBool = AtomicBool::new(false);
+static ENGINES: Lazy<Mutex<HashMap<EngineKey, Engine>>> = Lazy::new(Default::default);
+
+/// Taken for reading while Wasmtime changes what it has for the whole process (the list of compiled code, the
+/// handlers of signals), and for writing across a fork. It is held for moments only, never while compiling.
+static REGISTRATION: RwLock<()> = RwLock::new(());
+
+/// No fork happens while this lives.
+pub(super) fn registration() -> RwLockReadGuard<'static, ()> {
+    REGISTRATION.read()
+}
+
+/// Compiled code, which leaves Wasmtime's list as it is dropped.
+pub(super) struct Registered<T>(ManuallyDrop<T>);
+
+impl<T> Registered<T> {
+    pub fn new(code: T) -> Self {
+        Self(ManuallyDrop::new(code))
+    }
+}
+
+impl<T> Deref for Registered<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> Drop for Registered<T> {
+    fn drop(&mut self) {
+        let _registration = registration();
+        // SAFETY: it is not used any more.
+        unsafe { ManuallyDrop::drop(&mut self.0) }
+    }
+}
+
+/// The engines and Wasmtime's lists, held across a fork.
+pub(crate) struct Held {
+    _registration: RwLockWriteGuard<'static, ()>,
+    _engines: MutexGuard<'static, HashMap<EngineKey, Engine>>,
+}
+
+/// Keeps engines and compiled code as they are.
+pub(crate) fn hold() -> Held {
+    Held { _registration: REGISTRATION.write(), _engines: ENGINES.lock() }
+}
+
+impl Held {
+    /// In the child of a fork, which compiles on the calling thread, in engines of its own.
+    pub fn forget_parent(&mut self) {
+        FORKED.store(true, Ordering::Relaxed);
+    }
 }
 
 /// What the `EXTISM_*` environment variables ask for. Read once, at the first use of the library.
@@ -70,15 +138,30 @@ const REFUSED: WasmFeatures = WasmFeatures::CUSTOM_PAGE_SIZES
 
 /// The engine of this configuration; made when it is first asked for, and kept.
 pub(super) fn engine(key: EngineKey) -> Result<Engine> {
-    static ENGINES: Lazy<Mutex<HashMap<EngineKey, Engine>>> = Lazy::new(Default::default);
     let known = ENGINES.lock().get(&key).cloned();
     if let Some(engine) = known {
         return Ok(engine);
     }
-    let engine = Engine::new(&configure(key, environment()))
-        .map_err(|error| Error::new(format!("cannot start the WebAssembly engine: {error:#}")))?;
+    // Its errors would walk the native stack where RUST_BACKTRACE is set, for a text that nobody is shown, under a lock
+    // of the standard library that a fork could leave taken.
+    wasmtime::error::disable_backtrace();
+    let engine = {
+        let _registration = registration();
+        Engine::new(&configure(key, environment()))
+            .map_err(|error| Error::new(format!("cannot start the WebAssembly engine: {error:#}")))?
+    };
     // Another thread may have been faster: there is one engine for each configuration.
     Ok(ENGINES.lock().entry(key).or_insert(engine).clone())
+}
+
+/// Compiles a module and loads it.
+pub(super) fn load(engine: &Engine, wasm: &[u8]) -> wasmtime::Result<Module> {
+    let artifact = engine.precompile_module(wasm)?;
+    let _registration = registration();
+    // SAFETY: this engine has made the artifact just now, and nobody had it meanwhile.
+    let module = unsafe { Module::deserialize(engine, artifact)? };
+    module.initialize_copy_on_write_image()?;
+    Ok(module)
 }
 
 fn configure(key: EngineKey, environment: &Environment) -> Config {
@@ -87,7 +170,9 @@ fn configure(key: EngineKey, environment: &Environment) -> Config {
         .wasm_features(REFUSED, false)
         .wasm_features(FEATURES, true)
         .consume_fuel(key.fuel)
+        .parallel_compilation(!key.forked)
         .epoch_interruption(true)
+        .max_wasm_stack(stack::WASM)
         .memory_reservation(MEMORY_MAX)
         // The whole range is reserved when a memory is made, so that its base never moves.
         .memory_may_move(false)

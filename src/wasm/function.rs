@@ -53,6 +53,7 @@ pub(crate) struct UserFunction {
 }
 
 /// A host function at its place: the namespace that guests import it from.
+#[derive(Clone)]
 pub(crate) struct Offer {
     pub namespace: String,
     pub function: std::sync::Arc<UserFunction>,

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use wasmtime::{AsContextMut, Instance, Memory, MemoryType, Store, Trap, TypedFunc, UpdateDeadline, WasmCoreDump};
+use wasmtime::{
+    AsContextMut, Instance, Memory, MemoryType, Store, Trap, TypedFunc, UpdateDeadline, WasmCoreDump, WasmParams,
+};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use super::ctx::{Access, Ctx, Host};
@@ -20,7 +22,6 @@ const COMMAND: &str = "_start";
 
 /// A live instance of a program, with the state of the plug-in that it belongs to.
 pub(crate) struct Live {
-    program: Arc<Program>,
     store: Store<Ctx>,
     instance: Instance,
     memory: Memory,
@@ -28,6 +29,8 @@ pub(crate) struct Live {
     functions: HashMap<String, Function>,
     /// A command ran in this instance: it serves no other call.
     spent: bool,
+    /// After the store, so that its modules never go with that: see [`super::engine::Registered`].
+    program: Arc<Program>,
 }
 
 /// An export that can be called.
@@ -92,7 +95,7 @@ impl Live {
             let memory = Memory::new(&mut *store, MemoryType::new64(1, Some(MEMORY_MAX / PAGE)))?;
             store.data_mut().memory = Some(memory);
         }
-        let instance = match &program.link {
+        let instance = match &*program.link {
             Link::Single(pre) => {
                 store.data_mut().limits.expect_initial(program.main.initial_parts);
                 pre.instantiate(&mut *store)?
@@ -255,13 +258,22 @@ pub(super) fn wasi_context(directories: Option<&[Directory]>) -> wasmtime::Resul
 /// What a module brings for its start-up: `hs_init` (after `_initialize`), else `__wasm_call_ctors`, else
 /// `_initialize`. An export of such a name and another type is an ordinary export.
 fn start_up(store: &mut Store<Ctx>, instance: Instance) -> wasmtime::Result<()> {
-    let initialize = instance.get_typed_func::<(), ()>(&mut *store, "_initialize").ok();
-    if let Ok(hs_init) = instance.get_typed_func::<(i32, i32), ()>(&mut *store, "hs_init") {
+    let initialize = exported::<()>(store, instance, "_initialize");
+    if let Some(hs_init) = exported::<(i32, i32)>(store, instance, "hs_init") {
         if let Some(initialize) = initialize {
             initialize.call(&mut *store, ())?;
         }
         return hs_init.call(store, (0, 0));
     }
-    let constructors = instance.get_typed_func::<(), ()>(&mut *store, "__wasm_call_ctors").ok();
+    let constructors = exported::<()>(store, instance, "__wasm_call_ctors");
     constructors.or(initialize).map_or(Ok(()), |function| function.call(store, ()))
+}
+
+/// The export of this name, if it is a function with these parameters and no results.
+pub(super) fn exported<P: WasmParams>(
+    store: &mut Store<Ctx>,
+    instance: Instance,
+    name: &str,
+) -> Option<TypedFunc<P, ()>> {
+    instance.get_func(&mut *store, name)?.typed(store).ok()
 }

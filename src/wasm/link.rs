@@ -9,7 +9,7 @@ use wasmtime::{
 };
 
 use super::ctx::{Access, Ctx, Settings};
-use super::engine::{self, EngineKey, environment};
+use super::engine::{self, EngineKey, Registered, environment};
 use super::function::{self, Offer};
 use super::instance::prepare_store;
 use super::limits::{Budget, MEMORY_MAX, TABLE_ELEMENT};
@@ -63,14 +63,15 @@ pub(crate) enum Export<'a> {
 /// A compiled program: what all plug-ins of one compiled plug-in share.
 pub(crate) struct Program {
     pub(super) engine: Engine,
-    pub(super) main: Part,
-    pub(super) link: Link,
+    pub(super) main: Registered<Part>,
+    pub(super) link: Registered<Link>,
     pub(super) settings: Arc<Settings>,
     pub(super) wasi: Option<Vec<Directory>>,
     pub(super) fuel: Option<u64>,
     /// Bytes that the memories of one plug-in may grow by.
     pub(super) budget: u64,
-    /// The functions of the user: they live as long as the program, whether or not it imports them.
+    /// The functions of the user: they live as long as the program, whether or not it imports them. They go after
+    /// `link`, which shares them: what frees them is foreign code, which must not run as that goes.
     _offers: Vec<Offer>,
     /// Name to `None` (callable) or a description of what else it is.
     exports: HashMap<String, Option<String>>,
@@ -98,7 +99,7 @@ pub(super) enum Link {
 impl Program {
     /// Compiles and type-checks; runs no guest code.
     pub fn new(request: Request) -> Result<Self> {
-        let engine = engine::engine(EngineKey { fuel: request.fuel.is_some() })?;
+        let engine = engine::engine(EngineKey::new(request.fuel.is_some()))?;
         let mut initial = 0u64;
         let append = request.linked.is_empty() && !environment().keeps_modules();
         let main = compile(&engine, &request.main, append, &mut initial)?;
@@ -113,6 +114,7 @@ impl Program {
             wasi::context(directories, false)?;
         }
         let settings = Arc::new(request.settings);
+        let _registration = engine::registration();
         let linker = host_linker(&engine, &request.offers, request.wasi.is_some())?;
         let link = if parts.is_empty() {
             Link::Single(resolve(&linker, &main.module, &request.main.name)?)
@@ -126,8 +128,8 @@ impl Program {
             exports: describe_exports(&main),
             _offers: request.offers,
             engine,
-            main,
-            link,
+            main: Registered::new(main),
+            link: Registered::new(link),
             settings,
             wasi: request.wasi,
             fuel: request.fuel,
@@ -185,7 +187,7 @@ fn compile_bytes(engine: &Engine, bytes: &[u8], append: bool, initial: &mut u64)
     }
     let tables = prepared.initial_table_elements.saturating_mul(TABLE_ELEMENT);
     *initial = initial.saturating_add(prepared.initial_memory).saturating_add(tables);
-    let module = Module::from_binary(engine, &prepared.bytes).map_err(|error| describe(&error))?;
+    let module = engine::load(engine, &prepared.bytes).map_err(|error| describe(&error))?;
     Ok(Part {
         module,
         has_own_memory: prepared.has_own_memory,

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use wasmtime::{
     AsContextMut, Caller, ExternType, Func, FuncType, ImportType, InstancePre, Linker, Module, Mutability, RefType,
-    Store, ThrownException, Val, ValType,
+    Store, ThrownException, Trap, Val, ValType,
 };
 
 use super::ctx::{Ctx, Outer};
-use super::instance::{core_dump, prepare_store, wasi_context};
+use super::instance::{core_dump, exported, prepare_store, wasi_context};
 use super::limits::Limits;
 use super::link::{Directory, Part, Program, missing_import, type_name};
+use super::stack;
 use crate::error::{Error, Result};
 use crate::guest::Fail;
 use crate::state::State;
@@ -191,7 +192,7 @@ pub(super) fn instantiate(
         } else {
             store.data_mut().limits.expect_initial(module.part.initial_parts);
             let instance = here.instantiate(&mut *store, &module.part.module)?;
-            if let Ok(initialize) = instance.get_typed_func::<(), ()>(&mut *store, "_initialize") {
+            if let Some(initialize) = exported::<()>(store, instance, "_initialize") {
                 initialize.call(&mut *store, ())?;
             }
             here.instance(&mut *store, &module.name, instance)?;
@@ -231,6 +232,10 @@ impl Command {
         params: &[Val],
         results: &mut [Val],
     ) -> wasmtime::Result<()> {
+        // A store of its own takes a stack of its own for granted.
+        if !stack::has_room(stack::CALL) {
+            return Err(Trap::StackOverflow.into());
+        }
         // SAFETY: the value goes into the store below, which is dropped before this function returns its borrow of
         // `caller`; while a guest runs in that store, `caller` is left alone.
         let outer = unsafe { Outer::of(caller) };

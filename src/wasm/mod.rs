@@ -6,7 +6,8 @@
 #[allow(unsafe_code)] // callers that wait, and Extism memory given back to the system
 mod ctx;
 #[cfg(feature = "runtime")]
-mod engine;
+#[allow(unsafe_code)] // the own artifacts are loaded
+pub(crate) mod engine;
 #[cfg(feature = "runtime")]
 #[allow(unsafe_code)] // `func_new_unchecked`, and the caller of a running callback
 mod function;
@@ -23,6 +24,8 @@ mod linked;
 mod outcome;
 #[cfg(any(feature = "runtime", test))]
 mod rewrite;
+#[allow(unsafe_code)] // ends of the stack, and work that another thread does meanwhile
+pub(crate) mod stack;
 #[cfg(feature = "runtime")]
 mod wasi;
 #[allow(unsafe_code)] // signal masks
@@ -35,4 +38,5 @@ pub(crate) use {
     instance::Live,
     link::{Directory, Export, Program, Request, SourceModule},
     outcome::Outcome,
+    wasi::prepare as prepare_wasi,
 };

@@ -67,6 +67,13 @@ pub(super) fn context(directories: &[Directory], inherit_output: bool) -> Result
     Ok(builder.build_p1())
 }
 
+static RUNTIME: Lazy<Option<Runtime>> = Lazy::new(|| Builder::new_current_thread().build().ok());
+
+/// Makes what the process has one of, so that no fork comes in between.
+pub(crate) fn prepare() {
+    Lazy::force(&RUNTIME);
+}
+
 /// Prepares the calling thread for guests that use WASI; cheap from the second time on.
 ///
 /// wasmtime-wasi runs its functions as futures, in a tokio runtime of its own with a worker thread for each
@@ -76,7 +83,6 @@ pub(super) fn context(directories: &[Directory], inherit_output: bool) -> Result
 /// The thread stays inside that runtime for good. Leaving it after each call would demand that calls on one
 /// thread end in the reverse order of their beginning, and with fibers they do not.
 pub(super) fn enter() {
-    static RUNTIME: Lazy<Option<Runtime>> = Lazy::new(|| Builder::new_current_thread().build().ok());
     thread_local! {
         static ENTERED: Cell<bool> = const { Cell::new(false) };
     }

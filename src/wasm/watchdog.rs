@@ -38,13 +38,12 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::state::interrupt::{Due, Interrupt, NEVER, from_ns, now_ns};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// The first and the longest interval between two firings for the same call, in nanoseconds.
 const FIRST_PAUSE: u64 = 1_000_000;
@@ -57,8 +56,8 @@ const STACK_BYTES: usize = 128 * 1024;
 /// The deadlines of one plug-in's calls, and what to do when one has passed.
 pub struct Timer {
     watched: Arc<Watched>,
-    /// Whether the watchdog knows it: from the first deadline on.
-    listed: AtomicBool,
+    /// In which list of the watchdog it stands, from the first deadline on: 0 for none, else [`List::number`].
+    listed: AtomicU64,
 }
 
 struct Watched {
@@ -73,7 +72,7 @@ impl Timer {
     /// its call has ended, and must not block or panic.
     pub fn new(interrupt: Arc<Interrupt>, action: impl Fn() + Send + Sync + 'static) -> Self {
         let watched = Watched { interrupt, action: Box::new(action) };
-        Self { watched: Arc::new(watched), listed: AtomicBool::new(false) }
+        Self { watched: Arc::new(watched), listed: AtomicU64::new(0) }
     }
 
     /// A call begins; only the thread that has the plug-in's turn may say so.
@@ -85,7 +84,7 @@ impl Timer {
     #[inline]
     pub fn begin(&self, deadline: Option<Instant>) -> io::Result<()> {
         let at = self.watched.interrupt.begin(deadline);
-        if at == NEVER || self.listed.load(Ordering::Relaxed) && at >= WATCHDOG.next_wake.load(Ordering::SeqCst) {
+        if at == NEVER || self.is_listed() && at >= WATCHDOG.next_wake.load(Ordering::SeqCst) {
             return Ok(());
         }
         self.watch(at).inspect_err(|_| self.end())
@@ -108,23 +107,42 @@ impl Timer {
         true
     }
 
+    /// In the child of a fork that happened during this call, on the thread that makes it.
+    pub fn go_on(&self) -> io::Result<()> {
+        match self.watched.interrupt.due() {
+            Some(due) => self.watch(due.at),
+            None => Ok(()),
+        }
+    }
+
+    /// Deadline and cancel flag of the calls.
+    pub fn interrupt(&self) -> &Interrupt {
+        &self.watched.interrupt
+    }
+
+    #[inline]
+    fn is_listed(&self) -> bool {
+        self.listed.load(Ordering::Relaxed) == WATCHDOG.number.load(Ordering::Relaxed)
+    }
+
     #[cold]
     fn watch(&self, at: u64) -> io::Result<()> {
         let result = WATCHDOG.watch(&self.watched, at);
-        self.listed.store(true, Ordering::Relaxed);
+        self.listed.store(WATCHDOG.number.load(Ordering::Relaxed), Ordering::Relaxed);
         result
     }
 }
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        if *self.listed.get_mut() {
+        if self.is_listed() {
             drop(WATCHDOG.forget(&self.watched));
         }
     }
 }
 
 static WATCHDOG: Watchdog = Watchdog {
+    number: AtomicU64::new(1),
     next_wake: AtomicU64::new(NEVER),
     list: Mutex::new(List { slots: BTreeMap::new(), running: false }),
     changed: Condvar::new(),
@@ -132,6 +150,8 @@ static WATCHDOG: Watchdog = Watchdog {
 
 /// Everything that the watchdog consists of.
 struct Watchdog {
+    /// Counts the lists: the child of a fork begins a new one. Never 0.
+    number: AtomicU64,
     /// A call that ends before this time must notify. Written only under the lock of the list.
     next_wake: AtomicU64,
     list: Mutex<List>,
@@ -197,12 +217,7 @@ impl Watchdog {
             if !expired.is_empty() {
                 return;
             }
-            match from_ns(next) {
-                None => self.changed.wait(&mut list),
-                Some(at) => {
-                    self.changed.wait_until(&mut list, at);
-                }
-            }
+            list = self.changed.wait_until(list, from_ns(next));
         }
     }
 }
@@ -246,26 +261,58 @@ fn key(watched: &Arc<Watched>) -> usize {
     Arc::as_ptr(watched).addr()
 }
 
+/// The list, held across a fork.
+pub(crate) struct Held(MutexGuard<'static, List>);
+
+/// Keeps the list as it is.
+pub(crate) fn hold() -> Held {
+    Held(WATCHDOG.list.lock())
+}
+
+impl Held {
+    /// In the child of a fork, which has neither the thread nor the calls that it watched over.
+    pub fn forget_parent(&mut self) {
+        self.0.slots.clear();
+        self.0.running = false;
+        WATCHDOG.next_wake.store(NEVER, Ordering::SeqCst);
+        WATCHDOG.number.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 fn start_thread(body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     // A thread starts with its parent's mask: it never has a moment in which a signal of the host could reach it.
-    let _blocked = SignalsBlocked::new()?;
+    let _blocked = SignalsBlocked::all()?;
     thread::Builder::new().name("extism-watchdog".to_owned()).stack_size(STACK_BYTES).spawn(body)?;
     Ok(())
 }
 
-/// All signals blocked in this thread, until it is dropped.
-struct SignalsBlocked {
+/// Signals blocked in this thread, until it is dropped.
+pub(super) struct SignalsBlocked {
     before: libc::sigset_t,
 }
 
 impl SignalsBlocked {
-    fn new() -> io::Result<Self> {
+    /// All of them.
+    fn all() -> io::Result<Self> {
+        Self::but(&[])
+    }
+
+    /// All but those that a thread raises by what it does itself, and that end the process if they are blocked.
+    pub fn but_faults() -> io::Result<Self> {
+        Self::but(&[libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS])
+    }
+
+    fn but(open: &[libc::c_int]) -> io::Result<Self> {
         let mut all = MaybeUninit::uninit();
         let mut before = MaybeUninit::uninit();
-        // SAFETY: `sigfillset` fills the set that it gets a valid pointer to, and `pthread_sigmask` reads it then and
-        // writes the other one; both are read only where the call that writes them has succeeded.
+        // SAFETY: `sigfillset` fills the set that it gets a valid pointer to, `sigdelset` changes it and
+        // `pthread_sigmask` reads it then and writes the other one; both are read only where the call that writes
+        // them has succeeded.
         unsafe {
             libc::sigfillset(all.as_mut_ptr());
+            for signal in open {
+                libc::sigdelset(all.as_mut_ptr(), *signal);
+            }
             match libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) {
                 0 => Ok(Self { before: before.assume_init() }),
                 error => Err(io::Error::from_raw_os_error(error)),

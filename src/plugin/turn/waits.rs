@@ -4,8 +4,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use parking_lot::{Condvar, Mutex};
+use super::{FIRST_ALIVE, FORKED, NEXT, thread_token};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// All waits of the process.
 pub(super) static WAITS: Mutex<Waits> = Mutex::new(Waits { queues: BTreeMap::new(), waiting: BTreeMap::new() });
@@ -16,6 +18,24 @@ pub(super) struct Waits {
     queues: BTreeMap<usize, Queue>,
     /// What each waiting thread waits for. Taking a thread out of here is what ends its wait.
     waiting: BTreeMap<u64, usize>,
+}
+
+/// The waits, held across a fork.
+pub(crate) struct Held(MutexGuard<'static, Waits>);
+
+/// Keeps the waits as they are.
+pub(crate) fn hold() -> Held {
+    Held(WAITS.lock())
+}
+
+impl Held {
+    /// In the child of a fork: the threads that waited are gone, and so are those that they waited for.
+    pub fn forget_parent(&mut self) {
+        self.0.queues.clear();
+        self.0.waiting.clear();
+        FORKED.store(thread_token(), Ordering::Relaxed);
+        FIRST_ALIVE.store(NEXT.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
 }
 
 struct Queue {

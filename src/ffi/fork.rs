@@ -1,0 +1,95 @@
+//! fork: the child of a process that uses the library uses it as well.
+//!
+//! Servers load plug-ins first and fork their workers then. The child has one thread, the one that forked; what other
+//! threads held or were about to do stays as it was, for ever. So every lock of the library is taken before a fork,
+//! and released after it in the parent and in the child. In the child
+//!
+//! - compiling uses no threads of the pool, and engines of its own,
+//! - the watchdog begins anew, with the calls that the forking thread is inside of (fork in a host function),
+//! - what other threads were inside of answers busy, and nobody waits for it,
+//! - threads of the library that waited for work are forgotten.
+//!
+//! All of them are taken here and nowhere else, in the order of the fields of [`Held`] from the last to the first;
+//! elsewhere in the library no two of them are held at a time, but that of the log, which is the innermost one.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Once};
+
+use super::args;
+use super::handles::{self, HeldHandles};
+use crate::logging;
+use crate::plugin::{Plugin, turn};
+use crate::state::interrupt;
+use crate::sync::{Mutex, MutexGuard};
+use crate::wasm::{engine, prepare_wasi, stack, watchdog};
+
+/// Sees to it that forks are survived, from the first object that the library makes.
+pub(super) fn prepare() {
+    static PREPARED: Once = Once::new();
+    PREPARED.call_once(|| {
+        // What is made once is made now: a fork must not find it half done.
+        engine::environment();
+        interrupt::now_ns();
+        prepare_wasi();
+        // SAFETY: the handlers are functions of this library, which stays loaded. Out of memory, the one error that
+        // there is, means that forks are not survived.
+        unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
+    });
+}
+
+/// Two threads may fork at the same time.
+static FORKING: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
+}
+
+/// All locks of the library; released from the first to the last.
+struct Held {
+    _log: Option<logging::Held>,
+    engines: engine::Held,
+    threads: stack::HeldThreads,
+    watchdog: watchdog::Held,
+    waits: turn::HeldWaits,
+    _messages: args::HeldMessages,
+    handles: HeldHandles,
+    _forking: MutexGuard<'static, ()>,
+}
+
+extern "C" fn before() {
+    // Without thread-local data, as the thread is ending, nothing can be kept: then the fork has to do without.
+    let _ = HELD.try_with(|held| {
+        let forking = FORKING.lock();
+        let handles = handles::hold();
+        let messages = args::hold();
+        let waits = turn::hold();
+        let watchdog = watchdog::hold();
+        let threads = stack::hold();
+        let engines = engine::hold();
+        let log = logging::hold();
+        let all =
+            Held { _log: log, engines, threads, watchdog, waits, _messages: messages, handles, _forking: forking };
+        held.replace(Some(all));
+    });
+}
+
+extern "C" fn in_parent() {
+    drop(take());
+}
+
+extern "C" fn in_child() {
+    let Some(mut held) = take() else {
+        return;
+    };
+    held.engines.forget_parent();
+    held.threads.forget_parent();
+    held.watchdog.forget_parent();
+    held.waits.forget_parent();
+    let plugins: Vec<Arc<Plugin>> = held.handles.plugins();
+    drop(held);
+    plugins.iter().for_each(|plugin| plugin.go_on_in_child());
+}
+
+fn take() -> Option<Held> {
+    HELD.try_with(RefCell::take).ok().flatten()
+}
