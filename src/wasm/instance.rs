@@ -20,6 +20,9 @@ use crate::state::{Span, State};
 /// The export that runs in a fresh instance each time.
 const COMMAND: &str = "_start";
 
+/// The error of a call whose start-up called `proc_exit(0)`.
+const EXITED: &str = "the plug-in exited (with code 0) in its start-up; the function was not called";
+
 /// A live instance of a program, with the state of the plug-in that it belongs to.
 pub(crate) struct Live {
     store: Store<Ctx>,
@@ -80,7 +83,11 @@ impl Live {
             }
             Err(error) => {
                 let denied = store.data().limits.budget().was_denied();
-                let outcome = outcome::classify(Err(error), &store.data().state, denied, program.main.code_shift);
+                let mut outcome = outcome::classify(Err(error), &store.data().state, denied, program.main.code_shift);
+                if outcome.code == 0 && !command {
+                    // A call that did not take place must not look like one that went well.
+                    outcome = Outcome::failed(outcome.error.unwrap_or_else(|| EXITED.to_owned()));
+                }
                 Err(NotStarted { state: forget_memory(store.into_data().state), outcome })
             }
         }

@@ -3,8 +3,8 @@
 # came (EXTISM_DEBUG) and without signals.
 set -eu
 cd "$ROOT"
-cargo test --locked --no-fail-fast -p extism-tests
+tests/rust/run.sh
 for variable in EXTISM_DEBUG=1 EXTISM_SIGNALS=0; do
     echo "== $variable"
-    env "$variable" cargo test --locked --no-fail-fast -p extism-tests --test 'guest_*' --test linking --test start_up
+    env "$variable" tests/rust/run.sh --test 'guest_*' --test linking --test start_up
 done

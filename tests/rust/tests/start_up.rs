@@ -189,6 +189,22 @@ fn an_exit_with_0_is_success_and_ends_the_program() {
 }
 
 #[test]
+fn an_exit_with_0_in_the_start_up_is_an_error() {
+    for start_up in [
+        "(func $s (call $proc_exit (i32.const 0))) (start $s)",
+        r#"(func (export "_initialize") (call $proc_exit (i32.const 0)))"#,
+        r#"(func (export "hs_init") (param i32 i32) (call $proc_exit (i32.const 0)))"#,
+    ] {
+        let plugin = Setup::guest(&format!(r#"{start_up} (func (export "f"))"#)).wasi().plugin();
+        for _ in 0..2 {
+            let (code, error) = plugin.run("f").failure();
+            assert_eq!(code, -1);
+            assert!(error.contains("exited (with code 0) in its start-up"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn exports_of_such_names_and_other_types_are_ordinary_ones() {
     let plugin = Plugin::new(&format!(
         r#"{COUNTER}

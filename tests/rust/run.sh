@@ -1,0 +1,45 @@
+#!/bin/bash
+# Runs the tests in Rust, each in a process of its own with a deadline, so that a crash or a hang is one failed
+# test: tests/rust/run.sh [CARGO TEST OPTION...], such as --test limits --test 'guest_*'
+#
+# FILTER chooses tests by a part of their names; EXTISM_TEST_SLOWDOWN multiplies the deadline.
+set -u
+cd "$(dirname "$0")"
+
+deadline=$((120 * ${EXTISM_TEST_SLOWDOWN:-1}))
+failures=$(mktemp -d)
+trap 'rm -rf "$failures"' EXIT
+built=$(cargo test --locked -p extism-tests --no-run "$@" 2>&1) || { echo "$built"; exit 1; }
+programs=$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' <<<"$built")
+
+# run_test PROGRAM NAME: a line, and what it printed if it failed.
+run_test() {
+    local log status
+    log=$failures/$(basename "$1").${2//:/_}
+    timeout --kill-after=5 "$deadline" "$1" --exact "$2" --nocapture >"$log" 2>&1 </dev/null
+    status=$?
+    if [ $status -eq 0 ]; then
+        rm "$log"
+        echo "ok      $(basename "${1%-*}")::$2"
+    else
+        [ $status -eq 124 ] && echo "no end within $deadline s" >>"$log"
+        echo "FAILED  $(basename "${1%-*}")::$2 ($status)"
+    fi
+}
+export -f run_test
+export failures deadline
+
+root=$(cd ../.. && pwd)
+for program in $programs; do
+    case $program in /*) ;; *) program=$root/$program ;; esac
+    "$program" --list --format terse | sed -n 's/: test$//p' | grep -F -e "${FILTER:-}" | sed "s|^|$program |"
+done | xargs -P "$(nproc)" -L 1 bash -c 'run_test "$1" "$2"' _ | tee "$failures.lines"
+
+failed=$(grep -c '^FAILED' "$failures.lines")
+passed=$(grep -c '^ok' "$failures.lines")
+rm "$failures.lines"
+for log in "$failures"/*; do
+    [ -e "$log" ] && echo "== $(basename "$log")" && tail -n 60 "$log"
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
