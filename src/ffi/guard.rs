@@ -68,6 +68,11 @@ pub(super) fn boundary<T: FailValue>(body: impl FnOnce() -> Result<T>) -> T {
 
 /// Runs a body, and turns a panic of it into an error.
 pub(super) fn contain<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let body = || {
+        #[cfg(feature = "panic-points")]
+        points::pass();
+        body()
+    };
     // Nothing that a panic may have left half-done is used again: see `Body::Lost` in the plug-in.
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(panicked(panic)))
 }
@@ -101,4 +106,25 @@ pub(super) fn last_error() -> *const c_char {
         return ptr::null();
     }
     LAST_ERROR.try_with(|last| last.borrow().as_ptr()).unwrap_or(ptr::null())
+}
+
+/// For the test that a panic in any export stays inside: with the feature `panic-points`, which no user has, one can
+/// be had.
+#[cfg(feature = "panic-points")]
+mod points {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    static LEFT: AtomicU32 = AtomicU32::new(0);
+
+    /// Lets the body panic that is the `nth` to begin from now on, nested ones counted; 0 for none.
+    #[unsafe(no_mangle)]
+    extern "C" fn extism_test_panic(nth: u32) {
+        LEFT.store(nth, Ordering::Relaxed);
+    }
+
+    pub(super) fn pass() {
+        let left = LEFT.load(Ordering::Relaxed);
+        LEFT.store(left.saturating_sub(1), Ordering::Relaxed);
+        assert!(left != 1, "a panic that was asked for");
+    }
 }

@@ -209,9 +209,10 @@ unsafe fn call(
         // SAFETY: our caller's promises.
         let (name, input) = unsafe { (args::text("`func_name`", func_name)?, args::bytes("`data`", data, data_len)?) };
         // A call begins with emptying the memory that the output of the last one lies in.
-        let ended = match plugin.kept(name.as_bytes()) {
-            Cow::Borrowed(_) => plugin.call(name, &plugin.kept(input), host_context),
-            Cow::Owned(copy) => plugin.call(&String::from_utf8_lossy(&copy), &plugin.kept(input), host_context),
+        let input = plugin.kept(input)?;
+        let ended = match plugin.kept(name.as_bytes())? {
+            Cow::Borrowed(_) => plugin.call(name, &input, host_context),
+            Cow::Owned(copy) => plugin.call(&String::from_utf8_lossy(&copy), &input, host_context),
         };
         error = ended.error.filter(|_| ended.code != 0);
         Ok(ended.code)

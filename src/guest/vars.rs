@@ -3,7 +3,8 @@
 //! A block that is taken over is freed after the result was allocated, never before: PDKs free it once more, which
 //! must not hit the result.
 
-use super::{Fail, Guest, block, memory::release, place};
+use super::{Fail, Guest, block, memory::release, place, starve};
+use crate::memory::copied;
 
 pub(super) fn config_get(guest: &mut dyn Guest, [key, _]: [u64; 2]) -> Result<u64, Fail> {
     let (memory, state) = guest.parts();
@@ -16,7 +17,11 @@ pub(super) fn config_get(guest: &mut dyn Guest, [key, _]: [u64; 2]) -> Result<u6
 
 pub(super) fn var_get(guest: &mut dyn Guest, [key, _]: [u64; 2]) -> Result<u64, Fail> {
     let (memory, state) = guest.parts();
-    let value = state.vars.get(block(memory, state, key)?).map(<[u8]>::to_vec);
+    let value = match state.vars.get(block(memory, state, key)?).map(copied) {
+        Some(None) => return Err(starve(guest)),
+        Some(value) => value,
+        None => None,
+    };
     let placed = value.map_or(Ok(0), |value| place(guest, &value))?;
     release(guest.state(), key);
     Ok(placed)

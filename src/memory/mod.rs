@@ -361,6 +361,14 @@ pub fn range(offset: u64, length: u64, size: usize) -> Option<Range<usize>> {
     (end <= size).then_some(start..end)
 }
 
+/// A copy of bytes whose number a guest or a caller chose; `None` if the host has no memory for it.
+pub fn copied(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len()).ok()?;
+    copy.extend_from_slice(bytes);
+    Some(copy)
+}
+
 /// The bytes that a block of `len` bytes takes up.
 #[inline]
 const fn round_up(len: u64) -> u64 {

@@ -14,6 +14,7 @@ use super::errors::{Errors, Texts};
 use super::turn::{Occupant, Refused, Turn, thread_token};
 use crate::error::{Error, Result};
 use crate::guest::Guest;
+use crate::memory;
 use crate::state::interrupt::Interrupt;
 use crate::state::{Config, State};
 use crate::sync::{HeldIn, Mutex};
@@ -200,10 +201,14 @@ impl Plugin {
 
     /// The bytes that a caller passes, copied if they lie in the output of the last call: the next one begins with
     /// emptying that memory.
-    pub fn kept<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+    pub fn kept<'a>(&self, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>> {
         let begin = self.output_data().addr();
         let output = begin..begin.saturating_add(self.output_length() as usize);
-        if output.contains(&bytes.as_ptr().addr()) { Cow::Owned(bytes.to_vec()) } else { Cow::Borrowed(bytes) }
+        if !output.contains(&bytes.as_ptr().addr()) {
+            return Ok(Cow::Borrowed(bytes));
+        }
+        let copy = memory::copied(bytes).ok_or_else(|| Error::new("no memory for a copy of the last output"))?;
+        Ok(Cow::Owned(copy))
     }
 
     /// The error that the asking thread sees, or NULL.

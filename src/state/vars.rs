@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::Error;
+use crate::memory::copied;
 
 /// What all variables together may take if the manifest does not say otherwise.
 const DEFAULT_MAX_BYTES: u64 = 1024 * 1024;
@@ -43,6 +44,9 @@ impl Vars {
         if bytes > self.max_bytes {
             return Err(Error::new("Variable store is full"));
         }
+        let (Some(name), Some(value)) = (copied(name), copied(value)) else {
+            return Err(Error::new("the host has no memory for this variable"));
+        };
         self.values.insert(name.into(), value.into());
         self.bytes = bytes;
         Ok(())
