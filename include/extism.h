@@ -43,8 +43,13 @@ extern "C" {
  * any thread. A plug-in runs one call at a time: calls from other threads wait their turn, all
  * other functions answer at once.
  *
- * Callbacks (host functions, `free_user_data`, log drains) must return normally. A C++ exception
- * that leaves one ends the process with a line that says so; a longjmp out of one is undefined.
+ * Callbacks (host functions, `free_user_data`, log drains) run on the thread and the stack of the
+ * caller, and must return normally. A C++ exception that leaves one ends the process with a line
+ * that says so. A longjmp out of one, and the end of its thread inside of one (`pthread_exit`,
+ * cancellation), are undefined. No function may be called from a signal handler.
+ *
+ * Stack. Plug-ins need 768 KiB of it. Where less is left (small threads, fibers, plug-ins that call
+ * each other many levels deep), they run on a thread of the library while the caller waits.
  */
 
 /** What `extism_plugin_call` returns on success. */
@@ -142,10 +147,16 @@ typedef void (*ExtismLogDrainFunctionType)(const char *data, ExtismSize size);
  * ===========
  *
  * The library stays loaded once it was: dlclose does nothing. It starts threads only when it needs
- * them (for timeouts, to compile, for HTTP). Traps of plug-ins arrive as signals (SIGSEGV, SIGILL,
- * SIGFPE, SIGBUS); the library's handlers pass on what is not theirs, and handlers that a program
- * installs later must do so too. `EXTISM_SIGNALS=0` in the environment does without signals, and
- * is slower.
+ * them (for timeouts, to compile, for HTTP, for callers with little stack).
+ *
+ * Signals. Traps of plug-ins arrive as SIGSEGV, SIGILL, SIGFPE or SIGBUS; the library's handlers
+ * pass on what is not theirs. A handler that a program installs after its first plug-in (a crash
+ * reporter, Python's faulthandler, a JVM) takes the traps away and ends the process, unless it
+ * calls the handler that was there before it. `EXTISM_SIGNALS=0` in the environment does without
+ * signals: plug-ins are slower then, and have no guard against Spectre attacks on their memory.
+ *
+ * fork. The child of a process that uses the library can use it too, and go on with the plug-ins
+ * that its parent made. What another thread of the parent was calling stays busy for ever there.
  */
 
 /**

@@ -1,10 +1,16 @@
 //! # The library
 //!
 //! The library stays loaded once it was: dlclose does nothing. It starts threads only when it needs
-//! them (for timeouts, to compile, for HTTP). Traps of plug-ins arrive as signals (SIGSEGV, SIGILL,
-//! SIGFPE, SIGBUS); the library's handlers pass on what is not theirs, and handlers that a program
-//! installs later must do so too. `EXTISM_SIGNALS=0` in the environment does without signals, and
-//! is slower.
+//! them (for timeouts, to compile, for HTTP, for callers with little stack).
+//!
+//! Signals. Traps of plug-ins arrive as SIGSEGV, SIGILL, SIGFPE or SIGBUS; the library's handlers
+//! pass on what is not theirs. A handler that a program installs after its first plug-in (a crash
+//! reporter, Python's faulthandler, a JVM) takes the traps away and ends the process, unless it
+//! calls the handler that was there before it. `EXTISM_SIGNALS=0` in the environment does without
+//! signals: plug-ins are slower then, and have no guard against Spectre attacks on their memory.
+//!
+//! fork. The child of a process that uses the library can use it too, and go on with the plug-ins
+//! that its parent made. What another thread of the parent was calling stays busy for ever there.
 
 use std::ffi::c_char;
 

@@ -20,8 +20,13 @@
 //! any thread. A plug-in runs one call at a time: calls from other threads wait their turn, all
 //! other functions answer at once.
 //!
-//! Callbacks (host functions, `free_user_data`, log drains) must return normally. A C++ exception
-//! that leaves one ends the process with a line that says so; a longjmp out of one is undefined.
+//! Callbacks (host functions, `free_user_data`, log drains) run on the thread and the stack of the
+//! caller, and must return normally. A C++ exception that leaves one ends the process with a line
+//! that says so. A longjmp out of one, and the end of its thread inside of one (`pthread_exit`,
+//! cancellation), are undefined. No function may be called from a signal handler.
+//!
+//! Stack. Plug-ins need 768 KiB of it. Where less is left (small threads, fibers, plug-ins that call
+//! each other many levels deep), they run on a thread of the library while the caller waits.
 
 use std::ffi::{c_char, c_void};
 
