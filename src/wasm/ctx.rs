@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use uuid::Uuid;
-use wasmtime::{AsContextMut, Caller, Extern, Memory, Store};
+use wasmtime::{AsContextMut, Caller, Extern, Global, Memory, Store, Val};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
@@ -15,8 +15,8 @@ use super::limits::{Budget, Limits, PAGE};
 use super::{rewrite, stack};
 use crate::guest::{Guest, http};
 use crate::memory;
-use crate::state::State;
 use crate::state::interrupt::Interrupt;
+use crate::state::{Span, State};
 
 /// What a compiled plug-in decided for all plug-ins made of it.
 #[derive(Debug)]
@@ -63,6 +63,8 @@ pub(super) struct Ctx {
     pub limits: Limits,
     /// Extism memory; unknown only while the start function of a module that defines it runs.
     pub memory: Option<Memory>,
+    /// Where the guest's own instructions find the input, if it has any that read it.
+    pub input: Option<InputGlobals>,
     pub wasi: Option<WasiP1Ctx>,
     /// In the store of a linked command: the caller, on whose Extism memory the command works.
     pub outer: Option<Outer>,
@@ -78,6 +80,7 @@ impl Ctx {
             settings: Arc::clone(settings),
             limits: Limits::new(Budget::new(0)),
             memory: None,
+            input: None,
             wasi: None,
             outer: None,
         }
@@ -91,6 +94,39 @@ impl Ctx {
     /// Deadline and cancel flag of the running call.
     pub fn interrupt(&self) -> &Interrupt {
         &self.state.interrupt
+    }
+}
+
+/// The globals of a rewritten module that tell where the input is, and what they say.
+#[derive(Clone, Copy)]
+pub(super) struct InputGlobals {
+    offset: Global,
+    length: Global,
+    words: Global,
+    told: Span,
+}
+
+impl InputGlobals {
+    /// Those that an instance exports. All are zero in a new one.
+    pub fn find(mut export: impl FnMut(&str) -> Option<Global>) -> Option<Self> {
+        Some(Self {
+            offset: export(rewrite::INPUT_OFFSET)?,
+            length: export(rewrite::INPUT_LENGTH)?,
+            words: export(rewrite::INPUT_WORDS)?,
+            told: Span::default(),
+        })
+    }
+
+    #[cold]
+    fn tell(self, input: Span, store: &mut impl AsContextMut<Data = Ctx>) {
+        // At how many offsets do eight bytes of the input begin?
+        let words = input.length.saturating_sub(size_of::<u64>() as u64 - 1);
+        for (global, value) in [(self.offset, input.offset), (self.length, input.length), (self.words, words)] {
+            // It is one of our own: mutable, and of this type.
+            let told = global.set(&mut *store, Val::I64(value.cast_signed()));
+            debug_assert!(told.is_ok());
+        }
+        store.as_context_mut().data_mut().input = Some(Self { told: input, ..self });
     }
 }
 
@@ -126,7 +162,9 @@ impl Outer {
 }
 
 /// The one way to a plug-in's Extism memory and state: from a caller while a guest runs, from the store when none does.
-pub(super) struct Access<C> {
+///
+/// What happens to the input through it, the guest's instructions see when it is dropped.
+pub(super) struct Access<C: Holder> {
     context: C,
     /// Absent only where a start function calls before its module's memory can be known.
     memory: Option<Memory>,
@@ -171,7 +209,9 @@ impl<'a> Access<&'a mut Caller<'static, Ctx>> {
 #[cold]
 fn memory_of_start_function(caller: &mut Caller<'_, Ctx>) -> Option<Memory> {
     let memory = caller.get_export(rewrite::MEMORY).and_then(Extern::into_memory);
-    caller.data_mut().memory = memory;
+    let input = InputGlobals::find(|name| caller.get_export(name).and_then(Extern::into_global));
+    let ctx = caller.data_mut();
+    (ctx.memory, ctx.input) = (memory, input);
     memory
 }
 
@@ -197,6 +237,18 @@ impl Holder for &mut Caller<'static, Ctx> {
 impl Holder for &mut Store<Ctx> {
     fn ctx(&mut self) -> &mut Ctx {
         self.data_mut()
+    }
+}
+
+impl<C: Holder> Drop for Access<C> {
+    #[inline]
+    fn drop(&mut self) {
+        let ctx = self.context.ctx();
+        if let Some(globals) = ctx.input
+            && globals.told != ctx.state.input
+        {
+            globals.tell(ctx.state.input, &mut self.context);
+        }
     }
 }
 

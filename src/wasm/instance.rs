@@ -8,7 +8,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::p1::WasiP1Ctx;
 
-use super::ctx::{Access, Ctx, Host};
+use super::ctx::{Access, Ctx, Host, InputGlobals};
 use super::engine::environment;
 use super::limits::{Budget, Limits, MEMORY_MAX, PAGE};
 use super::link::{Directory, Link, Program};
@@ -72,6 +72,7 @@ impl Live {
             settings: Arc::clone(&program.settings),
             limits: Limits::new(Budget::new(program.budget)),
             memory: None,
+            input: None,
             wasi,
             outer: None,
         };
@@ -83,7 +84,7 @@ impl Live {
             }
             Err(error) => {
                 let denied = store.data().limits.budget().was_denied();
-                let mut outcome = outcome::classify(Err(error), &store.data().state, denied, program.main.code_shift);
+                let mut outcome = outcome::classify(Err(error), &store.data().state, denied, &program.main.places);
                 if outcome.code == 0 && !command {
                     // A call that did not take place must not look like one that went well.
                     outcome = Outcome::failed(outcome.error.unwrap_or_else(|| EXITED.to_owned()));
@@ -115,6 +116,9 @@ impl Live {
         };
         if program.main.has_own_memory {
             store.data_mut().memory = instance.get_memory(&mut *store, rewrite::MEMORY);
+        }
+        if program.main.reads_input {
+            store.data_mut().input = InputGlobals::find(|name| instance.get_global(&mut *store, name));
         }
         let Some(memory) = store.data().memory else {
             return Err(wasmtime::Error::msg("the instance has no Extism memory"));
@@ -157,7 +161,7 @@ impl Live {
             self.store.take_pending_exception();
             self.dump(error);
         }
-        outcome::classify(result, &self.store.data().state, denied, self.program.main.code_shift)
+        outcome::classify(result, &self.store.data().state, denied, &self.program.main.places)
     }
 
     fn run(&mut self, name: &str, input: &[u8]) -> wasmtime::Result<i32> {

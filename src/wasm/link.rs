@@ -14,7 +14,8 @@ use super::function::{self, Offer};
 use super::instance::prepare_store;
 use super::limits::{Budget, MEMORY_MAX, TABLE_ELEMENT};
 use super::linked::{self, LinkedModule};
-use super::{rewrite, wasi};
+use super::rewrite::{self, Places, Taken};
+use super::wasi;
 use crate::error::{Error, Result};
 use crate::guest::{self, Fail, TABLE, Type};
 
@@ -82,8 +83,10 @@ pub(super) struct Part {
     pub module: Module,
     /// Whether Extism memory is defined inside of it.
     pub has_own_memory: bool,
-    /// How many bytes farther back its code stands than in the module as it came.
-    pub code_shift: usize,
+    /// Whether it has the input globals.
+    pub reads_input: bool,
+    /// Where its code stood in the module as it came.
+    pub places: Places,
     /// How many memories and tables come into being with a size when it is instantiated.
     pub initial_parts: usize,
 }
@@ -101,11 +104,16 @@ impl Program {
     pub fn new(request: Request) -> Result<Self> {
         let engine = engine::engine(EngineKey::new(request.fuel.is_some()))?;
         let mut initial = 0u64;
-        let append = request.linked.is_empty() && !environment().keeps_modules();
+        let taken = |name: &str| {
+            let is_it = |offer: &Offer| offer.namespace == ENV && offer.function.name == name;
+            request.offers.iter().any(is_it)
+        };
+        let append: Option<Taken<'_>> =
+            if request.linked.is_empty() && !environment().keeps_modules() { Some(&taken) } else { None };
         let main = compile(&engine, &request.main, append, &mut initial)?;
         let mut parts = Vec::with_capacity(request.linked.len());
         for source in &request.linked {
-            parts.push((source.name.clone(), compile(&engine, source, false, &mut initial)?));
+            parts.push((source.name.clone(), compile(&engine, source, None, &mut initial)?));
         }
         let budget = Budget::bytes(request.max_pages, initial).ok_or_else(|| over_limit(request.max_pages, initial))?;
 
@@ -171,12 +179,12 @@ pub(super) fn describe(error: &wasmtime::Error) -> Error {
     Error::new(format!("{error:#}"))
 }
 
-fn compile(engine: &Engine, source: &SourceModule, append: bool, initial: &mut u64) -> Result<Part> {
+fn compile(engine: &Engine, source: &SourceModule, append: Option<Taken<'_>>, initial: &mut u64) -> Result<Part> {
     compile_bytes(engine, &source.bytes, append, initial)
         .map_err(|error| error.context(format_args!("module `{}`", source.name)))
 }
 
-fn compile_bytes(engine: &Engine, bytes: &[u8], append: bool, initial: &mut u64) -> Result<Part> {
+fn compile_bytes(engine: &Engine, bytes: &[u8], append: Option<Taken<'_>>, initial: &mut u64) -> Result<Part> {
     let wasm = wat::parse_bytes(bytes).map_err(|error| Error::new(error.to_string()))?;
     let prepared = rewrite::prepare(&wasm, engine::FEATURES, append)?;
     if prepared.largest_memory > MEMORY_MAX {
@@ -191,7 +199,8 @@ fn compile_bytes(engine: &Engine, bytes: &[u8], append: bool, initial: &mut u64)
     Ok(Part {
         module,
         has_own_memory: prepared.has_own_memory,
-        code_shift: prepared.code_shift,
+        reads_input: prepared.reads_input,
+        places: prepared.places,
         initial_parts: prepared.initial_parts + usize::from(prepared.has_own_memory),
     })
 }

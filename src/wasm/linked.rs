@@ -247,6 +247,7 @@ impl Command {
             settings: Arc::clone(&ctx.settings),
             limits: Limits::new(Arc::clone(ctx.limits.budget())),
             memory: None,
+            input: None,
             wasi: wasi_context(self.wasi.as_deref())?,
             outer: Some(outer),
         };

@@ -5,6 +5,7 @@ use std::fmt;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use super::rewrite::Places;
 use crate::guest::Fail;
 use crate::state::State;
 use crate::state::interrupt::Stopped;
@@ -38,8 +39,8 @@ impl Outcome {
 /// The outcome of a guest that ran. Where several endings apply: fuel; then timeout or cancel; then the exit code; then
 /// an error that was set; then an error of a guest function; then memory; then the trap.
 ///
-/// `code_shift`: how many bytes farther back the module's code stands than in the module as it came.
-pub(super) fn classify(result: wasmtime::Result<i32>, state: &State, denied: bool, code_shift: usize) -> Outcome {
+/// `places`: where the module's code stood before it was rewritten.
+pub(super) fn classify(result: wasmtime::Result<i32>, state: &State, denied: bool, places: &Places) -> Outcome {
     let set = || state.error.as_ref().map(|error| String::from_utf8_lossy(&error.text).into_owned());
     let error = match result {
         Ok(code) => return Outcome { code, error: set() },
@@ -68,10 +69,7 @@ pub(super) fn classify(result: wasmtime::Result<i32>, state: &State, denied: boo
         Some(Fail::OutOfMemory) => Outcome::failed("oom"),
         _ if denied => Outcome::failed("oom"),
         // What is no trap is an error of a host function, or an exception that nothing caught.
-        _ => Outcome {
-            code: if error.is::<Trap>() { TRAPPED } else { FAILED },
-            error: Some(describe(&error, code_shift)),
-        },
+        _ => Outcome { code: if error.is::<Trap>() { TRAPPED } else { FAILED }, error: Some(describe(&error, places)) },
     }
 }
 
@@ -79,7 +77,7 @@ pub(super) fn classify(result: wasmtime::Result<i32>, state: &State, denied: boo
 const MAX_TEXT: usize = 16 * 1024;
 
 /// The reason, from the innermost cause outwards, and the guest's frames below it.
-fn describe(error: &wasmtime::Error, code_shift: usize) -> String {
+fn describe(error: &wasmtime::Error, places: &Places) -> String {
     let mut text = Bounded::default();
     let backtrace = error.downcast_ref::<WasmBacktrace>();
     // The frames are the outermost link of the chain; they come last, and once.
@@ -93,7 +91,7 @@ fn describe(error: &wasmtime::Error, code_shift: usize) -> String {
         text.write(format_args!("\nwasm backtrace:"));
     }
     for (index, frame) in frames.iter().enumerate() {
-        let offset = frame.module_offset().unwrap_or(0).saturating_sub(code_shift);
+        let offset = places.original_offset(frame.module_offset().unwrap_or(0));
         text.write(format_args!("\n{index:5}: {offset:#8x} - "));
         match frame.func_name() {
             Some(name) => text.write(format_args!("{name}")),

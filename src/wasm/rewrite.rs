@@ -1,4 +1,4 @@
-//! Gives a module the Extism memory and the input globals.
+//! Gives a module the Extism memory, and turns its loads and stores into instructions on it.
 //!
 //! A module is validated as it came, and only then rewritten: an index one past the end must be
 //! refused, not become valid by what is appended here and reach the input of the call.
@@ -9,18 +9,28 @@
 //!  globals   0 .. g-1    the module's own
 //!            g           offset of the input, exported as INPUT_OFFSET
 //!            g+1         length of the input, exported as INPUT_LENGTH
+//!            g+2         at how many offsets a word of it can be loaded, exported as INPUT_WORDS
 //! ```
 //!
-//! Everything goes to the end of its index space, so no index in the module shifts and all sections
-//! but three are copied byte for byte. Names, branch hints and DWARF stay right: their offsets count
-//! from the beginning of a function or of the code section.
+//! Everything goes to the end of its index space, so no index in the module shifts, and sections are
+//! copied byte for byte but for those that grow, and the code (see [`code`]). What tells of offsets in
+//! the code (branch hints, DWARF) is left out where that has changed; [`Places::original_offset`]
+//! knows what stood where. The globals are there only if the code reads the input.
+
+mod code;
 
 use std::borrow::Cow;
 
-use wasm_encoder::{ConstExpr, Encode, ExportKind, GlobalType, MemoryType, Module, RawSection, Section, ValType};
-use wasmparser::{BinaryReader, BinaryReaderError, Parser, Payload, Validator, WasmFeatures};
+use wasm_encoder::{
+    ConstExpr, Encode, ExportKind, GlobalType, MemoryType, Module, RawSection, Section, SectionId, ValType,
+};
+use wasmparser::{BinaryReader, BinaryReaderError, Parser, Payload, TypeRef, Validator, WasmFeatures};
 
 use crate::error::{Error, Result};
+use code::{Calls, Code, Moves};
+
+/// The module that guest functions are imported from.
+const ENV: &str = "extism:host/env";
 
 /// What the names of all exports begin with that are appended here.
 const PREFIX: &str = "extism:";
@@ -30,6 +40,9 @@ pub const MEMORY: &str = "extism:memory";
 pub const INPUT_OFFSET: &str = "extism:input_offset";
 /// Name under which a rewritten module exports the global that holds the length of the input.
 pub const INPUT_LENGTH: &str = "extism:input_length";
+/// Name under which a rewritten module exports the global that holds the number of offsets at which eight bytes of
+/// the input can be loaded at once.
+pub const INPUT_WORDS: &str = "extism:input_words";
 
 /// 4 GiB, which is also what the engine reserves for a memory.
 const MAX_PAGES: u64 = 65_536;
@@ -51,8 +64,10 @@ pub struct Prepared<'a> {
     /// Whether the module defines and exports the Extism memory. Then no export of its own has a
     /// name for which [`is_reserved`] is true.
     pub has_own_memory: bool,
-    /// How many bytes farther back the code stands than in the module as it came; traps tell offsets.
-    pub code_shift: usize,
+    /// Whether it also defines the globals that tell where the input is, because its code reads them.
+    pub reads_input: bool,
+    /// Where the code stands and stood; traps tell offsets.
+    pub places: Places,
     /// Bytes with which the memories that the module itself defines begin; without the Extism memory.
     /// Like all sums here `u64::MAX` where it does not fit.
     pub initial_memory: u64,
@@ -70,6 +85,27 @@ pub fn is_reserved(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
+/// What a rewriting must know: which names of guest functions the user's host functions have taken.
+pub type Taken<'a> = &'a dyn Fn(&str) -> bool;
+
+/// Where the code of a module stands, and where it stood before the rewriting.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    now: usize,
+    then: usize,
+    moves: Moves,
+}
+
+impl Places {
+    /// From an offset in the module as it is to one in the module as it came.
+    pub fn original_offset(&self, offset: usize) -> usize {
+        match offset.checked_sub(self.now) {
+            Some(offset) => self.moves.before(offset) + self.then,
+            None => offset,
+        }
+    }
+}
+
 /// Validates a module and, if `append` is set, gives it the Extism memory.
 ///
 /// `wasm` is a binary module; `features` must be exactly those of the engine that will compile it. A
@@ -79,7 +115,7 @@ pub fn is_reserved(name: &str) -> bool {
 /// # Errors
 ///
 /// Not a core module, or not a valid one: the message says what is wrong at which offset.
-pub fn prepare(wasm: &[u8], features: WasmFeatures, append: bool) -> Result<Prepared<'_>> {
+pub fn prepare<'a>(wasm: &'a [u8], features: WasmFeatures, append: Option<Taken<'_>>) -> Result<Prepared<'a>> {
     check_header(wasm)?;
     let types = Validator::new_with_features(features).validate_all(wasm).map_err(|error| invalid(&error))?;
     let types = types.as_ref();
@@ -90,16 +126,21 @@ pub fn prepare(wasm: &[u8], features: WasmFeatures, append: bool) -> Result<Prep
         ));
     }
 
-    let mut appended = None;
-    if append && !layout.uses_reserved_name {
-        appended =
-            rewrite(&layout, types.memory_count(), types.global_count()).filter(|bytes| within_limits(bytes, features));
+    let mut rewritten = None;
+    if let (Some(taken), false) = (append, layout.uses_reserved_name) {
+        let calls = Calls::new(types, &layout.imports, taken);
+        rewritten = rewrite(&layout, &calls).filter(|rewritten| within_limits(&rewritten.module, features));
     }
-    let code_shift = appended.as_deref().map_or(0, |bytes| code_offset(bytes).saturating_sub(code_offset(wasm)));
+    let (moves, bytes, reads_input) = match rewritten {
+        Some(Rewritten { module, moves, reads_input }) => (moves, Some(module), reads_input),
+        None => (Moves::default(), None, false),
+    };
+    let now = bytes.as_deref().map_or(0, code_offset);
     Ok(Prepared {
-        has_own_memory: appended.is_some(),
-        code_shift,
-        bytes: appended.map_or(Cow::Borrowed(wasm), Cow::Owned),
+        has_own_memory: bytes.is_some(),
+        reads_input,
+        places: Places { now, then: if bytes.is_some() { code_offset(wasm) } else { 0 }, moves },
+        bytes: bytes.map_or(Cow::Borrowed(wasm), Cow::Owned),
         initial_memory: layout.initial_memory,
         largest_memory: layout.largest_memory,
         initial_table_elements: layout.initial_table_elements,
@@ -141,6 +182,8 @@ struct Layout<'a> {
     /// Bytes of the whole module.
     size: usize,
     sections: Vec<RawSection<'a>>,
+    /// The functions that it imports, in their order: module and name.
+    imports: Vec<(&'a str, &'a str)>,
     uses_reserved_name: bool,
     has_shared_memory: bool,
     initial_memory: u64,
@@ -164,8 +207,16 @@ impl<'a> Layout<'a> {
         Ok(layout)
     }
 
-    fn take_in(&mut self, payload: &Payload<'_>) -> Result<(), BinaryReaderError> {
+    fn take_in(&mut self, payload: &Payload<'a>) -> Result<(), BinaryReaderError> {
         match payload {
+            Payload::ImportSection(imports) => {
+                for import in imports.clone().into_imports() {
+                    let import = import?;
+                    if matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)) {
+                        self.imports.push((import.module, import.name));
+                    }
+                }
+            }
             Payload::MemorySection(memories) => {
                 for memory in memories.clone() {
                     let memory = memory?;
@@ -195,30 +246,55 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// The module with everything appended. `None` if it is too large for that.
-fn rewrite(layout: &Layout<'_>, memories: u32, globals: u32) -> Option<Vec<u8>> {
-    let additions = additions(memories, globals)?;
+struct Rewritten {
+    module: Vec<u8>,
+    moves: Moves,
+    reads_input: bool,
+}
+
+/// The module with everything appended and its calls replaced. `None` if it is too large for that.
+fn rewrite(layout: &Layout<'_>, calls: &Calls<'_>) -> Option<Rewritten> {
+    let is_code = |section: &&RawSection<'_>| section.id == u8::from(SectionId::Code);
+    let code = match layout.sections.iter().find(is_code) {
+        Some(section) if !calls.is_empty() => calls.rewrite(section.data).ok()?,
+        _ => None,
+    };
+    let reads_input = code.as_ref().is_some_and(|code| code.reads_input);
+    let additions = additions(calls.memory(), calls.globals(), reads_input)?;
     let mut pending = additions.iter().peekable();
     let mut module = Vec::with_capacity(layout.size.checked_add(MAX_GROWTH)?);
     module.extend_from_slice(&Module::HEADER);
     for section in &layout.sections {
         // Custom sections may stand anywhere and decide nothing.
         let Some(place) = place(section.id) else {
-            section.append_to(&mut module);
+            if code.is_none() || !tells_of_code(section) {
+                section.append_to(&mut module);
+            }
             continue;
         };
         while let Some(missing) = pending.next_if(|addition| addition.place() < Some(place)) {
             missing.append_to(&mut module, EMPTY)?;
         }
-        match pending.next_if(|addition| addition.section == section.id) {
-            Some(addition) => addition.append_to(&mut module, section.data)?,
-            None => section.append_to(&mut module),
+        match (pending.next_if(|addition| addition.section == section.id), &code) {
+            (Some(addition), _) => addition.append_to(&mut module, section.data)?,
+            (None, Some(Code { code, .. })) if is_code(&section) => {
+                u32::try_from(code.len()).ok()?;
+                RawSection { id: section.id, data: code }.append_to(&mut module);
+            }
+            (None, _) => section.append_to(&mut module),
         }
     }
     for missing in pending {
         missing.append_to(&mut module, EMPTY)?;
     }
-    Some(module)
+    let moves = code.map(|code| code.moves).unwrap_or_default();
+    Some(Rewritten { module, moves, reads_input })
+}
+
+/// Whether a custom section holds offsets in the code, which mean nothing once that has changed.
+fn tells_of_code(custom: &RawSection<'_>) -> bool {
+    let name = BinaryReader::new(custom.data, 0).read_string().unwrap_or_default();
+    ["metadata.code.", ".debug_", "linking", "reloc."].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Where the known sections stand in a module; their order is not that of their numbers.
@@ -273,38 +349,38 @@ impl Addition {
 }
 
 /// What is appended, in the order of the sections, to a module with so many memories and globals.
-fn additions(memories: u32, globals: u32) -> Option<[Addition; 3]> {
+fn additions(memories: u32, globals: u32, reads_input: bool) -> Option<Vec<Addition>> {
     let mut memory = Vec::new();
     MemoryType { minimum: 1, maximum: Some(MAX_PAGES), memory64: true, shared: false, page_size_log2: None }
         .encode(&mut memory);
 
     let mut input = Vec::new();
-    for _ in [INPUT_OFFSET, INPUT_LENGTH] {
+    let names: &[&str] = if reads_input { &[INPUT_OFFSET, INPUT_LENGTH, INPUT_WORDS] } else { &[] };
+    for _ in names {
         GlobalType { val_type: ValType::I64, mutable: true, shared: false }.encode(&mut input);
         ConstExpr::i64_const(0).encode(&mut input);
     }
 
     let mut exports = Vec::new();
-    for (name, kind, index) in [
-        (MEMORY, ExportKind::Memory, memories),
-        (INPUT_OFFSET, ExportKind::Global, globals),
-        (INPUT_LENGTH, ExportKind::Global, globals.checked_add(1)?),
-    ] {
+    let globals = names.iter().zip(globals..).map(|(name, index)| (*name, ExportKind::Global, index));
+    for (name, kind, index) in std::iter::once((MEMORY, ExportKind::Memory, memories)).chain(globals) {
         name.encode(&mut exports);
         kind.encode(&mut exports);
         index.encode(&mut exports);
     }
 
     use wasm_encoder::SectionId as Id;
-    Some([
-        Addition { section: Id::Memory.into(), count: 1, entries: memory },
-        Addition { section: Id::Global.into(), count: 2, entries: input },
-        Addition { section: Id::Export.into(), count: 3, entries: exports },
-    ])
+    let count = u32::from(reads_input) * 3;
+    let mut additions = vec![Addition { section: Id::Memory.into(), count: 1, entries: memory }];
+    if reads_input {
+        additions.push(Addition { section: Id::Global.into(), count, entries: input });
+    }
+    additions.push(Addition { section: Id::Export.into(), count: 1 + count, entries: exports });
+    Some(additions)
 }
 
 /// Whether a rewritten module still validates, apart from its functions: they were validated
-/// already, and nothing appended can make one invalid. This finds every limit that counts memories,
+/// already, what is appended can make none invalid, and the engine validates them again. This finds every limit that counts memories,
 /// globals, exports or the size of types, and features without which the Extism memory cannot be.
 fn within_limits(wasm: &[u8], features: WasmFeatures) -> bool {
     let mut validator = Validator::new_with_features(features);

@@ -7,12 +7,19 @@ fn wasm(text: &str) -> Vec<u8> {
     wat::parse_str(text).expect("WAT of a test")
 }
 
+mod calls;
+
+/// No host function of the user has the name of a guest function.
+fn none_taken(_: &str) -> bool {
+    false
+}
+
 /// Rewrites a module, and checks everything that must hold for any rewritten module.
 fn rewritten(text: &str) -> Vec<u8> {
     let original = wasm(text);
-    let prepared = prepare(&original, FEATURES, true).expect(text);
+    let prepared = prepare(&original, FEATURES, Some(&none_taken)).expect(text);
     assert!(prepared.has_own_memory, "{text}");
-    check_appended(&original, &prepared.bytes);
+    check_appended(&original, &prepared);
     prepared.bytes.into_owned()
 }
 
@@ -29,18 +36,20 @@ fn exports(wasm: &[u8]) -> Vec<(String, wasmparser::ExternalKind, u32)> {
     found
 }
 
-/// Sections other than those that are extended, with their contents.
+/// Sections other than those that are extended or rewritten, with their contents.
 fn untouched(wasm: &[u8]) -> Vec<(u8, Vec<u8>)> {
     Layout::read(wasm)
         .expect("layout")
         .sections
         .iter()
-        .filter(|section| !matches!(section.id, 5..=7))
+        .filter(|section| !matches!(section.id, 5..=7 | 10) && !tells_of_code(section))
         .map(|section| (section.id, section.data.to_vec()))
         .collect()
 }
 
-fn check_appended(original: &[u8], rewritten: &[u8]) {
+fn check_appended(original: &[u8], prepared: &Prepared<'_>) {
+    let rewritten = &*prepared.bytes;
+    let inputs: &[&str] = if prepared.reads_input { &[INPUT_OFFSET, INPUT_LENGTH, INPUT_WORDS] } else { &[] };
     use wasmparser::ExternalKind::{Global, Memory};
 
     let validate = |bytes| Validator::new_with_features(FEATURES).validate_all(bytes).expect("valid");
@@ -48,7 +57,7 @@ fn check_appended(original: &[u8], rewritten: &[u8]) {
     let (before, after) = (before.as_ref(), after.as_ref());
     let (memories, globals) = (before.memory_count(), before.global_count());
     assert_eq!(after.memory_count(), memories + 1);
-    assert_eq!(after.global_count(), globals + 2);
+    assert_eq!(after.global_count(), globals + inputs.len() as u32);
     for index in 0..memories {
         assert_eq!(before.memory_at(index), after.memory_at(index));
     }
@@ -58,15 +67,14 @@ fn check_appended(original: &[u8], rewritten: &[u8]) {
     let memory = after.memory_at(memories);
     assert!(memory.memory64 && !memory.shared);
     assert_eq!((memory.initial, memory.maximum), (1, Some(65_536)));
-    for index in [globals, globals + 1] {
+    for index in globals..after.global_count() {
         let global = after.global_at(index);
         assert!(global.mutable && global.content_type == wasmparser::ValType::I64);
     }
 
     let mut expected = exports(original);
     expected.push((MEMORY.to_owned(), Memory, memories));
-    expected.push((INPUT_OFFSET.to_owned(), Global, globals));
-    expected.push((INPUT_LENGTH.to_owned(), Global, globals + 1));
+    expected.extend(inputs.iter().zip(globals..).map(|(name, index)| ((*name).to_owned(), Global, index)));
     assert_eq!(exports(rewritten), expected);
     assert_eq!(untouched(original), untouched(rewritten));
 }
@@ -105,17 +113,17 @@ fn empty_modules_and_sections() {
     rewritten("(module)");
     // Sections that are there, but empty: memory, global, export.
     let empty = [&Module::HEADER[..], &[5, 1, 0, 6, 1, 0, 7, 1, 0]].concat();
-    let prepared = prepare(&empty, FEATURES, true).expect("valid");
-    check_appended(&empty, &prepared.bytes);
+    let prepared = prepare(&empty, FEATURES, Some(&none_taken)).expect("valid");
+    check_appended(&empty, &prepared);
 }
 
 #[test]
 fn an_overlong_count_is_read_as_written() {
     // Memory section of 4 bytes: count 1 in two bytes, then a memory of 0 pages.
     let module = [&Module::HEADER[..], &[5, 4, 0x81, 0x00, 0, 0]].concat();
-    let prepared = prepare(&module, FEATURES, true).expect("valid");
+    let prepared = prepare(&module, FEATURES, Some(&none_taken)).expect("valid");
     assert!(prepared.has_own_memory);
-    check_appended(&module, &prepared.bytes);
+    check_appended(&module, &prepared);
 }
 
 #[test]
@@ -157,13 +165,13 @@ fn all_features_pass_through() {
 #[test]
 fn nothing_is_appended_unless_asked_for() {
     let original = wasm(r#"(module (memory 1) (export "m" (memory 0)))"#);
-    let prepared = prepare(&original, FEATURES, false).expect("valid");
+    let prepared = prepare(&original, FEATURES, None).expect("valid");
     assert!(!prepared.has_own_memory);
     assert!(matches!(prepared.bytes, Cow::Borrowed(bytes) if bytes == original));
 }
 
 fn runs_unrewritten(original: &[u8], features: WasmFeatures) {
-    let prepared = prepare(original, features, true).expect("valid");
+    let prepared = prepare(original, features, Some(&none_taken)).expect("valid");
     assert!(!prepared.has_own_memory);
     assert!(matches!(prepared.bytes, Cow::Borrowed(bytes) if bytes == original));
 }
@@ -189,20 +197,32 @@ fn limits_of_the_format_stay_unrewritten() {
     runs_unrewritten(&wasm(&memories(100)), FEATURES);
     runs_unrewritten(&wasm(&format!(r#"(module (import "a" "b" (memory 0)) {})"#, "(memory 0)".repeat(99))), FEATURES);
 
-    let globals = |count| {
+    // The input globals are there only for code that reads them.
+    let globals = |count, call: &str| {
+        let module = wasm(&format!(
+            r#"(module (import "extism:host/env" "input_length" (func $l (result i64))) (global i32 (i32.const 0))
+               (func (drop (i64.const 0)) {call}))"#
+        ));
         let mut section = wasm_encoder::GlobalSection::new();
         let ty = GlobalType { val_type: ValType::I32, mutable: false, shared: false };
         for _ in 0..count {
             section.global(ty, &ConstExpr::i32_const(0));
         }
-        let mut module = Module::new();
-        module.section(&section);
-        module.finish()
+        let mut large = Module::new();
+        for old in Layout::read(&module).unwrap().sections {
+            if old.id == u8::from(SectionId::Global) {
+                large.section(&section)
+            } else {
+                large.section(&old)
+            };
+        }
+        large.finish()
     };
-    runs_unrewritten(&globals(999_999), FEATURES);
-    runs_unrewritten(&globals(1_000_000), FEATURES);
-    assert!(prepare(&globals(999_998), FEATURES, true).unwrap().has_own_memory);
-    assert!(prepare(&globals(1_000_001), FEATURES, true).is_err());
+    let reading = "(drop (call $l))";
+    runs_unrewritten(&globals(999_998, reading), FEATURES);
+    assert!(prepare(&globals(999_997, reading), FEATURES, Some(&none_taken)).unwrap().reads_input);
+    assert!(prepare(&globals(1_000_000, ""), FEATURES, Some(&none_taken)).unwrap().has_own_memory);
+    assert!(prepare(&globals(1_000_001, ""), FEATURES, Some(&none_taken)).is_err());
 
     // Each export counts against the size of types, which runs out before the number of exports.
     let exports = |count: usize| {
@@ -221,16 +241,17 @@ fn limits_of_the_format_stay_unrewritten() {
     let largest = (999_990..1_000_001)
         .rev()
         .map(exports)
-        .find(|module| prepare(module, FEATURES, false).is_ok())
+        .find(|module| prepare(module, FEATURES, None).is_ok())
         .expect("close to the limit");
     runs_unrewritten(&largest, FEATURES);
 }
 
 #[test]
 fn engines_without_the_features_stay_unrewritten() {
-    for missing in [WasmFeatures::MEMORY64, WasmFeatures::MUTABLE_GLOBAL] {
-        runs_unrewritten(&wasm("(module)"), FEATURES - missing);
-    }
+    runs_unrewritten(&wasm("(module)"), FEATURES - WasmFeatures::MEMORY64);
+    let reading =
+        r#"(module (import "extism:host/env" "input_length" (func $l (result i64))) (func (drop (call $l))))"#;
+    runs_unrewritten(&wasm(reading), FEATURES - WasmFeatures::MUTABLE_GLOBAL);
     runs_unrewritten(&wasm("(module (memory 1))"), FEATURES - WasmFeatures::MULTI_MEMORY);
 }
 
@@ -261,7 +282,7 @@ fn an_index_one_past_the_end_stays_invalid() {
         "(module (table 1 i31ref (ref.i31 (i32.wrap_i64 (global.get 0)))))",
         "(module (table 3 i31ref) (elem (table 0) (i32.const 0) i31ref (item (global.get 0))))",
     ] {
-        let error = prepare(&wasm(text), FEATURES, true).expect_err(text);
+        let error = prepare(&wasm(text), FEATURES, Some(&none_taken)).expect_err(text);
         let error = error.to_string();
         assert!(error.starts_with("invalid WebAssembly module: "), "{text}: {error}");
         assert!(error.contains("at offset 0x"), "{text}: {error}");
@@ -270,7 +291,7 @@ fn an_index_one_past_the_end_stays_invalid() {
 
 #[test]
 fn what_is_no_module_says_so() {
-    let message = |bytes: &[u8]| prepare(bytes, FEATURES, true).unwrap_err().to_string();
+    let message = |bytes: &[u8]| prepare(bytes, FEATURES, Some(&none_taken)).unwrap_err().to_string();
     let component = wasm("(component)");
     assert!(message(&component).contains("component; plug-ins are core modules"));
     assert!(message(&[0, b'a', b's', b'm', 99, 0, 1, 0]).contains("component"));
@@ -284,7 +305,7 @@ fn what_is_no_module_says_so() {
 #[test]
 fn features_that_are_refused() {
     for text in ["(module (memory 1 (pagesize 1)))", "(module (func try catch_all end))"] {
-        assert!(prepare(&wasm(text), FEATURES, true).is_err(), "{text}");
+        assert!(prepare(&wasm(text), FEATURES, Some(&none_taken)).is_err(), "{text}");
     }
 }
 
@@ -293,7 +314,7 @@ fn initial_sizes_are_summed_up() {
     const PAGE: u64 = 65_536;
     let initial = |text: &str| {
         let original = wasm(text);
-        let prepared = prepare(&original, FEATURES, true).expect("valid");
+        let prepared = prepare(&original, FEATURES, Some(&none_taken)).expect("valid");
         (prepared.initial_memory, prepared.largest_memory, prepared.initial_table_elements, prepared.initial_parts)
     };
     assert_eq!(initial("(module)"), (0, 0, 0, 0));
@@ -312,10 +333,10 @@ const SAMPLE: &str = r#"(module
 
 /// Whatever the bytes, there is an answer, and what is rewritten is valid.
 fn survives(bytes: &[u8]) {
-    if let Ok(prepared) = prepare(bytes, FEATURES, true)
+    if let Ok(prepared) = prepare(bytes, FEATURES, Some(&none_taken))
         && prepared.has_own_memory
     {
-        check_appended(bytes, &prepared.bytes);
+        check_appended(bytes, &prepared);
     }
 }
 
@@ -340,23 +361,7 @@ fn rewriting_twice_changes_nothing_more() {
 
 #[test]
 fn a_shared_memory_is_refused() {
-    let error = prepare(&wasm("(module (memory 1 1 shared))"), FEATURES, true).expect_err("shared").to_string();
+    let error =
+        prepare(&wasm("(module (memory 1 1 shared))"), FEATURES, Some(&none_taken)).expect_err("shared").to_string();
     assert!(error.contains("shared memory"), "{error}");
-}
-
-#[test]
-fn the_code_is_found_where_the_shift_says() {
-    for text in [
-        r#"(module (func (export "f") unreachable))"#,
-        r#"(module (memory 1) (global i32 (i32.const 7)) (func (export "f") (drop (i32.load (i32.const 0)))))"#,
-    ] {
-        let original = wasm(text);
-        let prepared = prepare(&original, FEATURES, true).expect(text);
-        let code = code_offset(&original);
-        assert!(prepared.code_shift > 0 && code > 0);
-        // To the end of the module: nothing stands behind the code here.
-        let end = original.len() - code;
-        assert_eq!(prepared.bytes[code + prepared.code_shift..][..end], original[code..]);
-    }
-    assert_eq!(prepare(&wasm("(module)"), FEATURES, false).expect("module").code_shift, 0);
 }
