@@ -44,7 +44,7 @@ enum Body {
     /// Without an instance: before the first call, and after a start-up that failed.
     Idle(Box<State>),
     /// With the instance that the next call continues in.
-    Live(Live),
+    Live(Box<Live>),
     /// A panic of the library ended a call half-way.
     Lost,
 }
@@ -139,21 +139,25 @@ impl Plugin {
     }
 
     fn run(&self, body: &mut Body, name: &str, input: &[u8]) -> Outcome {
-        match self.program.export(name) {
-            Export::Callable => {}
-            Export::Missing => return Outcome::failed(format!("Function not found: {name}")),
-            Export::Other(what) => {
-                return Outcome::failed(format!(
-                    "the export `{name}` is {what}; what can be called is a function () -> () or () -> (i32)"
-                ));
+        // What was called last can be called again.
+        if !matches!(body, Body::Live(live) if live.last_called(name)) {
+            match self.program.export(name) {
+                Export::Callable => {}
+                Export::Missing => return Outcome::failed(format!("Function not found: {name}")),
+                Export::Other(what) => {
+                    return Outcome::failed(format!(
+                        "the export `{name}` is {what}; what can be called is a function () -> () or () -> (i32)"
+                    ));
+                }
             }
         }
         // While this runs the body counts as lost, so that a panic leaves no half-done instance behind.
         let (live, outcome) = match self.live(std::mem::replace(body, Body::Lost), name) {
             Ok(mut live) => {
                 let outcome = live.call(name, input);
-                let (data, length) = live.output();
-                self.output.publish(data, length);
+                if let Some((data, length)) = live.output() {
+                    self.output.publish(data, length);
+                }
                 (Body::Live(live), outcome)
             }
             Err(failed) => *failed,
@@ -163,7 +167,7 @@ impl Plugin {
     }
 
     /// The instance for this call, ready: memory reset, the call before forgotten.
-    fn live(&self, body: Body, name: &str) -> Result<Live, Box<(Body, Outcome)>> {
+    fn live(&self, body: Body, name: &str) -> Result<Box<Live>, Box<(Body, Outcome)>> {
         let command = Live::is_command(name);
         let mut state = match body {
             Body::Live(mut live) if !command && !live.is_spent() => {

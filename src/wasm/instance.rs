@@ -28,8 +28,9 @@ pub(crate) struct Live {
     store: Store<Ctx>,
     instance: Instance,
     memory: Memory,
-    /// The exports that were called so far.
-    functions: HashMap<String, Function>,
+    /// The export that was called last, and the others that were called so far.
+    last: Option<(Box<str>, Function)>,
+    functions: HashMap<Box<str>, Function>,
     /// A command ran in this instance: it serves no other call.
     spent: bool,
     /// After the store, so that its modules never go with that: see [`super::engine::Registered`].
@@ -37,7 +38,6 @@ pub(crate) struct Live {
 }
 
 /// An export that can be called.
-#[derive(Clone)]
 enum Function {
     Plain(TypedFunc<(), ()>),
     Code(TypedFunc<(), i32>),
@@ -58,7 +58,7 @@ impl Live {
         state: Box<State>,
         host: Arc<Host>,
         command: bool,
-    ) -> Result<Self, NotStarted> {
+    ) -> Result<Box<Self>, NotStarted> {
         if program.wasi.is_some() {
             wasi::enter();
         }
@@ -80,7 +80,7 @@ impl Live {
         match Self::instantiate(program, &mut store, command) {
             Ok((instance, memory)) => {
                 let (program, functions) = (Arc::clone(program), HashMap::new());
-                Ok(Self { program, store, instance, memory, functions, spent: false })
+                Ok(Box::new(Self { program, store, instance, memory, last: None, functions, spent: false }))
             }
             Err(error) => {
                 let denied = store.data().limits.budget().was_denied();
@@ -140,13 +140,21 @@ impl Live {
     }
 
     /// Ends the instance; the state remains.
-    pub fn into_state(self) -> Box<State> {
+    pub fn into_state(self: Box<Self>) -> Box<State> {
         forget_memory(self.store.into_data().state)
+    }
+
+    /// Whether the last call was of this export.
+    #[inline]
+    pub fn last_called(&self, name: &str) -> bool {
+        matches!(&self.last, Some((last, _)) if **last == *name)
     }
 
     /// Frees all Extism memory.
     pub fn reset(&mut self) {
-        guest::reset(&mut Access::idle(&mut self.store));
+        // The guest does not run before it has another input, and is told of that.
+        let mut access = std::mem::ManuallyDrop::new(Access::idle(&mut self.store));
+        guest::reset(&mut *access);
     }
 
     /// Runs an export that [`Program::export`] says is callable, with this input.
@@ -175,35 +183,49 @@ impl Live {
             self.store.set_fuel(fuel)?;
         }
         guest::set_input(&mut Access::idle(&mut self.store), input).map_err(wasmtime::Error::new)?;
-        match self.function(name)? {
-            Function::Plain(function) => function.call(&mut self.store, ()).map(|()| 0),
-            Function::Code(function) => function.call(&mut self.store, ()),
+        if !self.last_called(name) {
+            self.look_up(name)?;
+        }
+        match &self.last {
+            Some((_, Function::Plain(function))) => function.call(&mut self.store, ()).map(|()| 0),
+            Some((_, Function::Code(function))) => function.call(&mut self.store, ()),
+            None => Err(wasmtime::Error::msg("a function was lost")),
         }
     }
 
-    fn function(&mut self, name: &str) -> wasmtime::Result<Function> {
-        if let Some(function) = self.functions.get(name) {
-            return Ok(function.clone());
+    /// Makes this export the last one that was called.
+    #[cold]
+    fn look_up(&mut self, name: &str) -> wasmtime::Result<()> {
+        let found = match self.functions.remove_entry(name) {
+            Some(known) => known,
+            None => (name.into(), self.find(name)?),
+        };
+        if let Some((name, function)) = self.last.replace(found) {
+            self.functions.insert(name, function);
         }
+        Ok(())
+    }
+
+    fn find(&mut self, name: &str) -> wasmtime::Result<Function> {
         let function = self.instance.get_func(&mut self.store, name);
         let function = function.ok_or_else(|| wasmtime::Error::msg(format!("Function not found: {name}")))?;
-        let function = if function.ty(&self.store).results().len() == 0 {
+        Ok(if function.ty(&self.store).results().len() == 0 {
             Function::Plain(function.typed(&self.store)?)
         } else {
             Function::Code(function.typed(&self.store)?)
-        };
-        self.functions.insert(name.to_owned(), function.clone());
-        Ok(function)
+        })
     }
 
-    /// Where the output lies, and its length in bytes. Valid while the instance lives and its memory is not reset.
-    pub fn output(&mut self) -> (*const u8, u64) {
+    /// Where the output lies, and its length in bytes, if there is any. Valid while the instance lives and its memory
+    /// is not reset.
+    pub fn output(&mut self) -> Option<(*const u8, u64)> {
         let span = self.store.data().state.output;
-        let bytes = self.memory.data(&self.store);
-        match crate::memory::range(span.offset, span.length, bytes.len()).and_then(|range| bytes.get(range)) {
-            Some(bytes) => (bytes.as_ptr(), span.length),
-            None => (bytes.as_ptr(), 0),
+        if span.length == 0 {
+            return None;
         }
+        let bytes = self.memory.data(&self.store);
+        let output = crate::memory::range(span.offset, span.length, bytes.len()).and_then(|range| bytes.get(range))?;
+        Some((output.as_ptr(), span.length))
     }
 
     /// The state of the plug-in.
