@@ -21,6 +21,8 @@
 #![cfg_attr(not(feature = "runtime"), allow(dead_code, unused_imports))]
 
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod guest;
 mod logging;
 mod memory;

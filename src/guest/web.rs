@@ -1,8 +1,9 @@
 //! HTTP, as the guest sees it.
 
 use super::http::{self, Failure};
-use super::{Fail, Guest, block, memory::release, place};
+use super::{Fail, Guest, block, memory::release, place, starve};
 use crate::error::Error;
+use crate::memory::copied;
 use crate::state::LastResponse;
 
 /// Bytes that the description of a request may have, and its body: both are copied out of the guest's memory, and
@@ -24,7 +25,10 @@ pub(super) fn http_request(guest: &mut dyn Guest, [request, body]: [u64; 2]) -> 
     let description = bounded("request", block(memory, state, request)?, MAX_REQUEST)?;
     let content = match body {
         0 => None,
-        handle => Some(bounded("body", block(memory, state, handle)?, MAX_BODY)?.to_vec()),
+        handle => match copied(bounded("body", block(memory, state, handle)?, MAX_BODY)?) {
+            None => return Err(starve(guest)),
+            body => body,
+        },
     };
     let request_to_send = http::parse_request(description, content)?;
     state.response = LastResponse::default();

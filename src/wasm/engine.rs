@@ -11,6 +11,7 @@ use wasmparser::WasmFeatures;
 use wasmtime::{Config, Engine, Module, OptLevel, ProfilingStrategy};
 
 use super::limits::MEMORY_MAX;
+use super::rewrite::FEATURES;
 use super::stack;
 use crate::error::{Error, Result};
 use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -125,10 +126,6 @@ pub(crate) fn environment() -> &'static Environment {
     static ENVIRONMENT: Lazy<Environment> = Lazy::new(Environment::read);
     &ENVIRONMENT
 }
-
-/// The features of WebAssembly that plug-ins may use: the stable ones of wasmtime 48, and wide arithmetic.
-/// Modules are validated with exactly this set before anything is appended to them.
-pub(super) const FEATURES: WasmFeatures = WasmFeatures::WASM3.union(WasmFeatures::WIDE_ARITHMETIC);
 
 /// Known to this wasmtime, and refused.
 const REFUSED: WasmFeatures = WasmFeatures::CUSTOM_PAGE_SIZES

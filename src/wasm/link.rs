@@ -186,7 +186,7 @@ fn compile(engine: &Engine, source: &SourceModule, append: Option<Taken<'_>>, in
 
 fn compile_bytes(engine: &Engine, bytes: &[u8], append: Option<Taken<'_>>, initial: &mut u64) -> Result<Part> {
     let wasm = wat::parse_bytes(bytes).map_err(|error| Error::new(error.to_string()))?;
-    let prepared = rewrite::prepare(&wasm, engine::FEATURES, append)?;
+    let prepared = rewrite::prepare(&wasm, rewrite::FEATURES, append)?;
     if prepared.largest_memory > MEMORY_MAX {
         return Err(Error::new(format!(
             "a memory begins with {} bytes; no memory may pass 4 GiB",

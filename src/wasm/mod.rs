@@ -22,7 +22,7 @@ mod link;
 mod linked;
 #[cfg(feature = "runtime")]
 mod outcome;
-#[cfg(any(feature = "runtime", test))]
+#[cfg(any(feature = "runtime", test, fuzzing))]
 mod rewrite;
 #[allow(unsafe_code)] // ends of the stack, and work that another thread does meanwhile
 pub(crate) mod stack;
@@ -31,6 +31,8 @@ mod wasi;
 #[allow(unsafe_code)] // signal masks
 pub(crate) mod watchdog;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use rewrite::{FEATURES, Prepared, prepare};
 #[cfg(feature = "runtime")]
 pub(crate) use {
     ctx::{Host, Settings},

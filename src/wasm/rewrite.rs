@@ -29,6 +29,10 @@ use wasmparser::{BinaryReader, BinaryReaderError, Parser, Payload, TypeRef, Vali
 use crate::error::{Error, Result};
 use code::{Calls, Code, Moves};
 
+/// The features of WebAssembly that plug-ins may use: the stable ones of wasmtime 48, and wide arithmetic. Engines
+/// have exactly this set.
+pub const FEATURES: WasmFeatures = WasmFeatures::WASM3.union(WasmFeatures::WIDE_ARITHMETIC);
+
 /// The module that guest functions are imported from.
 const ENV: &str = "extism:host/env";
 

@@ -56,7 +56,7 @@ const STACK_BYTES: usize = 128 * 1024;
 /// The deadlines of one plug-in's calls, and what to do when one has passed.
 pub struct Timer {
     watched: Arc<Watched>,
-    /// In which list of the watchdog it stands, from the first deadline on: 0 for none, else [`List::number`].
+    /// In which list of the watchdog it stands, from the first deadline on: 0 for none, else the number of that list.
     listed: AtomicU64,
 }
 

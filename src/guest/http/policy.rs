@@ -44,7 +44,7 @@ enum Entry {
 
 /// A host that may not be asked, and why: the end of a sentence.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refused(pub String);
+pub(crate) struct Refused(pub String);
 
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -75,7 +75,7 @@ impl Policy {
     }
 
     /// Whether a URL may be asked for. A host that is a name is checked again when its addresses are known.
-    pub(super) fn check(&self, url: &Url) -> Result<(), Refused> {
+    pub(crate) fn check(&self, url: &Url) -> Result<(), Refused> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Refused(format!("`{}` is not http or https", url.scheme())));
         }

@@ -82,13 +82,25 @@ impl Request {
         Ok(Self { method, url, headers: checked, body })
     }
 
+    /// Where it goes.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// What it says of itself.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
     /// Method and URL for a message.
     pub(super) fn describe(&self) -> String {
         format!("{} {}", self.method, without_secrets(&self.url))
     }
 
     /// The request to which an answer with this status and `Location` leads.
-    pub(super) fn redirected(mut self, status: StatusCode, location: &[u8]) -> Result<Self> {
+    pub(crate) fn redirected(mut self, status: StatusCode, location: &[u8]) -> Result<Self> {
         let target = std::str::from_utf8(location).ok().and_then(|text| self.url.join(text).ok());
         let Some(target) = target else {
             return Err(Error::new("the server redirects to something that is not a URL"));

@@ -1,8 +1,5 @@
 use super::*;
 
-/// What the engines of this library accept.
-const FEATURES: WasmFeatures = WasmFeatures::WASM3.union(WasmFeatures::WIDE_ARITHMETIC);
-
 fn wasm(text: &str) -> Vec<u8> {
     wat::parse_str(text).expect("WAT of a test")
 }

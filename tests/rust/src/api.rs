@@ -47,6 +47,19 @@ macro_rules! functions {
                     ) },)*
                 }
             }
+
+            /// The functions of the library that a fuzz target is linked with.
+            #[cfg(fuzzing)]
+            fn linked() -> Self {
+                mod linked {
+                    use super::*;
+                    unsafe extern "C" {
+                        $(#[link_name = concat!("extism_", stringify!($name))]
+                        pub fn $name($(_: $arg),*) $(-> $result)?;)*
+                    }
+                }
+                Self { $($name: linked::$name,)* }
+            }
         }
     };
 }
@@ -93,6 +106,9 @@ functions! {
 /// The library, loaded once in this process.
 pub fn api() -> &'static Api {
     static API: OnceLock<Api> = OnceLock::new();
+    #[cfg(fuzzing)]
+    return API.get_or_init(Api::linked);
+    #[cfg(not(fuzzing))]
     API.get_or_init(|| {
         let path = path();
         let name = CString::new(path.as_os_str().as_encoded_bytes()).expect("a path without NUL");

@@ -8,6 +8,7 @@
 //! | `plugin` | plug-ins, compiled plug-ins, and how a call ended |
 //! | `function` | host functions as closures |
 //! | `server` | an HTTP server on this machine |
+//! | `sequences` | what the fuzz targets run on the whole library |
 //! | `process` | deadlines for tests, and tests that need a process of their own |
 
 #![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
@@ -17,6 +18,7 @@ mod function;
 mod guest;
 mod plugin;
 mod process;
+mod sequences;
 mod server;
 
 pub use api::{Api, Handle, Val, api};
@@ -24,6 +26,7 @@ pub use function::{Current, HostFunction, Type};
 pub use guest::guest;
 pub use plugin::{Compiled, Ended, Plugin, Setup, last_error};
 pub use process::{Scratch, in_child, resident_bytes, slowdown, within};
+pub use sequences::{host_abi, module};
 pub use serde_json::{Value, json};
 pub use server::{Reply, Request, Server};
 
