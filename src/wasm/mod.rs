@@ -2,6 +2,8 @@
 //!
 //! What is here without the feature `runtime` needs no wasmtime, and has unit tests.
 
+#[cfg(any(feature = "runtime", test, fuzzing))]
+mod cost;
 #[cfg(feature = "runtime")]
 #[allow(unsafe_code)] // callers that wait, and Extism memory given back to the system
 mod ctx;

@@ -24,8 +24,13 @@ use std::borrow::Cow;
 use wasm_encoder::{
     ConstExpr, Encode, ExportKind, GlobalType, MemoryType, Module, RawSection, Section, SectionId, ValType,
 };
-use wasmparser::{BinaryReader, BinaryReaderError, Parser, Payload, TypeRef, Validator, WasmFeatures};
+use wasmparser::types::Types;
+use wasmparser::{
+    BinaryReader, BinaryReaderError, FuncValidatorAllocations, Parser, Payload, TypeRef, ValidPayload, Validator,
+    WasmFeatures,
+};
 
+use super::cost::Cost;
 use crate::error::{Error, Result};
 use code::{Calls, Code, Moves};
 
@@ -121,7 +126,7 @@ impl Places {
 /// Not a core module, or not a valid one: the message says what is wrong at which offset.
 pub fn prepare<'a>(wasm: &'a [u8], features: WasmFeatures, append: Option<Taken<'_>>) -> Result<Prepared<'a>> {
     check_header(wasm)?;
-    let types = Validator::new_with_features(features).validate_all(wasm).map_err(|error| invalid(&error))?;
+    let types = validate(wasm, features)?;
     let types = types.as_ref();
     let layout = Layout::read(wasm).map_err(|error| invalid(&error))?;
     if layout.has_shared_memory {
@@ -150,6 +155,32 @@ pub fn prepare<'a>(wasm: &'a [u8], features: WasmFeatures, append: Option<Taken<
         initial_table_elements: layout.initial_table_elements,
         initial_parts: layout.initial_parts,
     })
+}
+
+/// Validates the module, and refuses one that would take too long to compile.
+fn validate(wasm: &[u8], features: WasmFeatures) -> Result<Types> {
+    let mut validator = Validator::new_with_features(features);
+    let mut cost = Cost::new(wasm.len());
+    let mut allocations = FuncValidatorAllocations::default();
+    for payload in Parser::new(0).parse_all(wasm) {
+        let payload = payload.map_err(|error| invalid(&error))?;
+        let valid = validator.payload(&payload).map_err(|error| invalid(&error))?;
+        if let Payload::TypeSection(groups) = &payload {
+            for group in groups.clone() {
+                cost.add_types(&group.map_err(|error| invalid(&error))?)?;
+            }
+        }
+        match valid {
+            ValidPayload::Func(function, body) => {
+                let mut function = function.into_validator(allocations);
+                cost.add_function(&mut function, &body).map_err(|error| invalid(&error))??;
+                allocations = function.into_allocations();
+            }
+            ValidPayload::End(types) => return Ok(types),
+            ValidPayload::Ok | ValidPayload::Parser(_) => {}
+        }
+    }
+    Err(Error::new("invalid WebAssembly module: it has no end"))
 }
 
 /// Where the content of the code section begins; 0 without one.

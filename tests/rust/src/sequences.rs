@@ -57,14 +57,7 @@ pub fn module(data: &[u8]) {
     }
 }
 
-unsafe extern "C" fn give_back(
-    current: Handle,
-    inputs: *const Val,
-    _: u64,
-    outputs: *mut Val,
-    _: u64,
-    _: *mut c_void,
-) {
+unsafe extern "C" fn give_back(current: Handle, inputs: *const Val, _: u64, outputs: *mut Val, _: u64, _: *mut c_void) {
     // SAFETY: the function has one parameter and one result, and this is its call.
     unsafe {
         let handle = (*inputs).bits;
@@ -108,6 +101,23 @@ fn look_at_result(plugin: Handle, code: i32) {
 
 thread_local! {
     static HOSTS: RefCell<Option<Run>> = const { RefCell::new(None) };
+    /// Compiled once: compiling takes most of the time that a short sequence takes.
+    static SHARED: Vec<Handle> = (0..SOURCES).map(shared).collect();
+}
+
+/// One of the sources, compiled, with a host function that is never finalised.
+fn shared(number: usize) -> Handle {
+    let text = source(number);
+    // SAFETY: pointers to what their lengths say.
+    unsafe {
+        let function =
+            (api().function_new)(HOST.as_ptr(), [1].as_ptr(), 1, [1].as_ptr(), 1, callback, ptr::null_mut(), None);
+        let message = ptr::null_mut();
+        let compiled = (api().compiled_plugin_new)(text.as_ptr(), text.len() as u64, &function, 1, true, message);
+        (api().function_free)(function);
+        assert!(!compiled.is_null());
+        compiled
+    }
 }
 
 static FINALISED: AtomicUsize = AtomicUsize::new(0);
@@ -134,7 +144,7 @@ pub fn host_abi(data: &[u8]) {
     HOSTS.set(Some(Run {
         data: data.to_vec(),
         position: 0,
-        handles: vec![ptr::null_mut()],
+        handles: SHARED.with(|shared| [&[ptr::null_mut()], &shared[..]].concat()),
         messages: vec![ptr::null_mut()],
         functions: 0,
         depth: 0,
@@ -143,7 +153,8 @@ pub fn host_abi(data: &[u8]) {
         step(None);
     }
     // Everything is freed in the end, much of it a second time.
-    let (handles, messages, functions) = with(|run| (run.handles.clone(), run.messages.clone(), run.functions));
+    let (mut handles, messages, functions) = with(|run| (run.handles.clone(), run.messages.clone(), run.functions));
+    SHARED.with(|shared| handles.retain(|handle| !shared.contains(handle)));
     // SAFETY: any handle and any message may be passed.
     unsafe {
         handles.iter().for_each(|handle| (api().plugin_free)(*handle));
@@ -226,6 +237,9 @@ impl Run {
     }
 }
 
+/// How many there are.
+const SOURCES: usize = 6;
+
 /// What plug-ins are made of.
 fn source(number: usize) -> String {
     let functions = r#"
@@ -238,7 +252,7 @@ fn source(number: usize) -> String {
         (func (export "host") (drop (call $h (call $h (call $alloc (i64.const 40))))))
         (func (export "grow") (drop (memory.grow (i32.const 200))) (loop $l (drop (call $alloc (i64.const 65536))) (br $l)))"#;
     let with = |wasm: serde_json::Value| json!({"wasm": wasm, "memory": {"max_pages": 8}, "timeout_ms": 3}).to_string();
-    match number % 6 {
+    match number % SOURCES {
         0 => with(json!([{"data": base64(guest(functions))}])),
         1 => guest(functions).replace("(loop $l (br $l))", ""),
         2 => with(json!([
@@ -247,8 +261,12 @@ fn source(number: usize) -> String {
                 r#"(import "lib" "host" (func $host)) (import "lib" "trap" (func $trap))
                    (func (export "run") (call $host)) (func (export "trap") (call $trap))"#))},
         ])),
-        3 => with(json!([{"data": base64(guest(&format!("{functions} (func $s (drop (call $h (i64.const 1)))) (start $s)")))}])),
-        4 => with(json!([{"data": base64(guest(&format!(r#"{functions} (func (export "_start") (drop (call $h (i64.const 1))))"#)))}])),
+        3 => with(
+            json!([{"data": base64(guest(&format!("{functions} (func $s (drop (call $h (i64.const 1)))) (start $s)")))}]),
+        ),
+        4 => with(
+            json!([{"data": base64(guest(&format!(r#"{functions} (func (export "_start") (drop (call $h (i64.const 1))))"#)))}]),
+        ),
         _ => "(module (func (export \"run\") (result i64) (i64.const 1)))".to_owned(),
     }
 }
@@ -332,7 +350,12 @@ fn step(current: Option<Handle>) {
             }
             15 => drop((api().plugin_cancel)(with(Run::recent))),
             16 => (api().plugin_free)(with(Run::handle)),
-            17 => (api().compiled_plugin_free)(with(Run::handle)),
+            17 => {
+                let handle = with(Run::handle);
+                if !SHARED.with(|shared| shared.contains(&handle)) {
+                    (api().compiled_plugin_free)(handle);
+                }
+            }
             18 => (api().function_free)(with(Run::handle)),
             19 => (api().plugin_new_error_free)(with(Run::message)),
             20 => drop(CStr::from_ptr((api().version)())),
@@ -372,6 +395,11 @@ fn create(operation: usize) {
         let functions: Vec<Handle> = (0..3).map(|_| run.recent()).collect();
         (text, functions, run.byte() as u64 % 4, run.byte(), run.recent())
     });
+    let operation = if wasi % 16 < 14 { 2 } else { operation };
+    let other = match wasi % 4 {
+        0 => other,
+        _ => SHARED.with(|shared| shared[wasi / 4 % shared.len()]),
+    };
     let mut message = ptr::null_mut();
     // SAFETY: as for `step`.
     let handle = unsafe {
