@@ -11,6 +11,7 @@ use wasmparser::WasmFeatures;
 use wasmtime::{Config, Engine, Module, OptLevel, ProfilingStrategy};
 
 use super::limits::MEMORY_MAX;
+use super::module;
 use super::rewrite::FEATURES;
 use super::stack;
 use crate::error::{Error, Result};
@@ -53,6 +54,12 @@ impl<T> Registered<T> {
     }
 }
 
+impl<T: Clone> Clone for Registered<T> {
+    fn clone(&self) -> Self {
+        Self::new((**self).clone())
+    }
+}
+
 impl<T> Deref for Registered<T> {
     type Target = T;
 
@@ -69,15 +76,17 @@ impl<T> Drop for Registered<T> {
     }
 }
 
-/// The engines and Wasmtime's lists, held across a fork.
+/// The engines, compiled modules and Wasmtime's lists, held across a fork.
 pub(crate) struct Held {
+    _modules: module::Held,
     _registration: RwLockWriteGuard<'static, ()>,
     _engines: MutexGuard<'static, HashMap<EngineKey, Engine>>,
 }
 
 /// Keeps engines and compiled code as they are.
 pub(crate) fn hold() -> Held {
-    Held { _registration: REGISTRATION.write(), _engines: ENGINES.lock() }
+    let modules = module::hold();
+    Held { _modules: modules, _registration: REGISTRATION.write(), _engines: ENGINES.lock() }
 }
 
 impl Held {
@@ -151,12 +160,10 @@ pub(super) fn engine(key: EngineKey) -> Result<Engine> {
     Ok(ENGINES.lock().entry(key).or_insert(engine).clone())
 }
 
-/// Compiles a module and loads it.
-pub(super) fn load(engine: &Engine, wasm: &[u8]) -> wasmtime::Result<Module> {
-    let artifact = engine.precompile_module(wasm)?;
+/// Loads compiled code, and gets ready what all its instances share.
+pub(super) fn register(load: impl FnOnce() -> wasmtime::Result<Module>) -> wasmtime::Result<Module> {
     let _registration = registration();
-    // SAFETY: this engine has made the artifact just now, and nobody had it meanwhile.
-    let module = unsafe { Module::deserialize(engine, artifact)? };
+    let module = load()?;
     module.initialize_copy_on_write_image()?;
     Ok(module)
 }

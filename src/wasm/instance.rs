@@ -84,7 +84,7 @@ impl Live {
             }
             Err(error) => {
                 let denied = store.data().limits.budget().was_denied();
-                let mut outcome = outcome::classify(Err(error), &store.data().state, denied, &program.main.places);
+                let mut outcome = outcome::classify(Err(error), &store.data().state, denied, &program.main.facts.places);
                 if outcome.code == 0 && !command {
                     // A call that did not take place must not look like one that went well.
                     outcome = Outcome::failed(outcome.error.unwrap_or_else(|| EXITED.to_owned()));
@@ -98,26 +98,26 @@ impl Live {
         if let Some(fuel) = program.fuel {
             store.set_fuel(fuel)?;
         }
-        if !program.main.has_own_memory {
+        if !program.main.facts.has_own_memory {
             store.data_mut().limits.expect_initial(1);
             let memory = Memory::new(&mut *store, MemoryType::new64(1, Some(MEMORY_MAX / PAGE)))?;
             store.data_mut().memory = Some(memory);
         }
         let instance = match &*program.link {
             Link::Single(pre) => {
-                store.data_mut().limits.expect_initial(program.main.initial_parts);
+                store.data_mut().limits.expect_initial(program.main.facts.initial_parts);
                 pre.instantiate(&mut *store)?
             }
             Link::Linked { linker, modules } => {
                 let linker = linked::instantiate(program, linker, modules, store)?;
-                store.data_mut().limits.expect_initial(program.main.initial_parts);
+                store.data_mut().limits.expect_initial(program.main.facts.initial_parts);
                 linker.instantiate(&mut *store, &program.main.module)?
             }
         };
-        if program.main.has_own_memory {
+        if program.main.facts.has_own_memory {
             store.data_mut().memory = instance.get_memory(&mut *store, rewrite::MEMORY);
         }
-        if program.main.reads_input {
+        if program.main.facts.reads_input {
             store.data_mut().input = InputGlobals::find(|name| instance.get_global(&mut *store, name));
         }
         let Some(memory) = store.data().memory else {
@@ -169,7 +169,7 @@ impl Live {
             self.store.take_pending_exception();
             self.dump(error);
         }
-        outcome::classify(result, &self.store.data().state, denied, &self.program.main.places)
+        outcome::classify(result, &self.store.data().state, denied, &self.program.main.facts.places)
     }
 
     fn run(&mut self, name: &str, input: &[u8]) -> wasmtime::Result<i32> {

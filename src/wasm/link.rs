@@ -12,9 +12,10 @@ use super::ctx::{Access, Ctx, Settings};
 use super::engine::{self, EngineKey, Registered, environment};
 use super::function::{self, Offer};
 use super::instance::prepare_store;
-use super::limits::{Budget, MEMORY_MAX, TABLE_ELEMENT};
+use super::limits::Budget;
 use super::linked::{self, LinkedModule};
-use super::rewrite::{self, Places, Taken};
+use super::module::{self, Part};
+use super::rewrite::{self, Taken};
 use super::wasi;
 use crate::error::{Error, Result};
 use crate::guest::{self, Fail, TABLE, Type};
@@ -78,19 +79,6 @@ pub(crate) struct Program {
     exports: HashMap<String, Option<String>>,
 }
 
-/// One compiled module.
-pub(super) struct Part {
-    pub module: Module,
-    /// Whether Extism memory is defined inside of it.
-    pub has_own_memory: bool,
-    /// Whether it has the input globals.
-    pub reads_input: bool,
-    /// Where its code stood in the module as it came.
-    pub places: Places,
-    /// How many memories and tables come into being with a size when it is instantiated.
-    pub initial_parts: usize,
-}
-
 /// How instances of the main module come by their imports.
 pub(super) enum Link {
     /// One module: everything is host functions, resolved once.
@@ -102,18 +90,21 @@ pub(super) enum Link {
 impl Program {
     /// Compiles and type-checks; runs no guest code.
     pub fn new(request: Request) -> Result<Self> {
-        let engine = engine::engine(EngineKey::new(request.fuel.is_some()))?;
-        let mut initial = 0u64;
+        let key = EngineKey::new(request.fuel.is_some());
+        let engine = engine::engine(key)?;
         let taken = |name: &str| {
             let is_it = |offer: &Offer| offer.namespace == ENV && offer.function.name == name;
             request.offers.iter().any(is_it)
         };
         let append: Option<Taken<'_>> =
             if request.linked.is_empty() && !environment().keeps_modules() { Some(&taken) } else { None };
-        let main = compile(&engine, &request.main, append, &mut initial)?;
+        let main = module::load(key, &engine, &request.main, append)?;
+        let mut initial = main.facts.initial_bytes;
         let mut parts = Vec::with_capacity(request.linked.len());
         for source in &request.linked {
-            parts.push((source.name.clone(), compile(&engine, source, None, &mut initial)?));
+            let part = module::load(key, &engine, source, None)?;
+            initial = initial.saturating_add(part.facts.initial_bytes);
+            parts.push((source.name.clone(), part));
         }
         let budget = Budget::bytes(request.max_pages, initial).ok_or_else(|| over_limit(request.max_pages, initial))?;
 
@@ -127,6 +118,7 @@ impl Program {
         let link = if parts.is_empty() {
             Link::Single(resolve(&linker, &main.module, &request.main.name)?)
         } else {
+            let parts = parts.into_iter().map(|(name, part)| (name, Part::clone(&part))).collect();
             let modules = linked::in_order(parts, &request.main.name, &main.module)?;
             let mut scratch = prepare_store(&engine, Ctx::scratch(&settings));
             linked::check(&linker, &modules, &request.main.name, &main.module, &mut scratch)?;
@@ -136,7 +128,7 @@ impl Program {
             exports: describe_exports(&main),
             _offers: request.offers,
             engine,
-            main: Registered::new(main),
+            main,
             link: Registered::new(link),
             settings,
             wasi: request.wasi,
@@ -177,32 +169,6 @@ fn over_limit(max_pages: Option<u64>, initial: u64) -> Error {
 /// One line for the host: the whole chain of causes.
 pub(super) fn describe(error: &wasmtime::Error) -> Error {
     Error::new(format!("{error:#}"))
-}
-
-fn compile(engine: &Engine, source: &SourceModule, append: Option<Taken<'_>>, initial: &mut u64) -> Result<Part> {
-    compile_bytes(engine, &source.bytes, append, initial)
-        .map_err(|error| error.context(format_args!("module `{}`", source.name)))
-}
-
-fn compile_bytes(engine: &Engine, bytes: &[u8], append: Option<Taken<'_>>, initial: &mut u64) -> Result<Part> {
-    let wasm = wat::parse_bytes(bytes).map_err(|error| Error::new(error.to_string()))?;
-    let prepared = rewrite::prepare(&wasm, rewrite::FEATURES, append)?;
-    if prepared.largest_memory > MEMORY_MAX {
-        return Err(Error::new(format!(
-            "a memory begins with {} bytes; no memory may pass 4 GiB",
-            prepared.largest_memory
-        )));
-    }
-    let tables = prepared.initial_table_elements.saturating_mul(TABLE_ELEMENT);
-    *initial = initial.saturating_add(prepared.initial_memory).saturating_add(tables);
-    let module = engine::load(engine, &prepared.bytes).map_err(|error| describe(&error))?;
-    Ok(Part {
-        module,
-        has_own_memory: prepared.has_own_memory,
-        reads_input: prepared.reads_input,
-        places: prepared.places,
-        initial_parts: prepared.initial_parts + usize::from(prepared.has_own_memory),
-    })
 }
 
 /// A linker with everything that the host offers, the later definition before the earlier one:
@@ -321,7 +287,7 @@ pub(super) fn type_name(ty: &ExternType) -> String {
 fn describe_exports(main: &Part) -> HashMap<String, Option<String>> {
     let mut exports = HashMap::new();
     for export in main.module.exports() {
-        if main.has_own_memory && rewrite::is_reserved(export.name()) {
+        if main.facts.has_own_memory && rewrite::is_reserved(export.name()) {
             continue;
         }
         let ty = export.ty();

@@ -17,7 +17,8 @@ use wasmtime::{
 use super::ctx::{Ctx, Outer};
 use super::instance::{core_dump, exported, prepare_store, wasi_context};
 use super::limits::Limits;
-use super::link::{Directory, Part, Program, missing_import, type_name};
+use super::link::{Directory, Program, missing_import, type_name};
+use super::module::Part;
 use super::stack;
 use crate::error::{Error, Result};
 use crate::guest::Fail;
@@ -179,7 +180,7 @@ pub(super) fn instantiate(
                 runs: AtomicBool::new(false),
                 pre: for_commands.instantiate_pre(&module.part.module)?,
                 wasi: program.wasi.clone(),
-                initial_parts: module.part.initial_parts,
+                initial_parts: module.part.facts.initial_parts,
             });
             for (export, ty) in functions {
                 for linker in [&mut here, &mut for_commands] {
@@ -190,7 +191,7 @@ pub(super) fn instantiate(
                 }
             }
         } else {
-            store.data_mut().limits.expect_initial(module.part.initial_parts);
+            store.data_mut().limits.expect_initial(module.part.facts.initial_parts);
             let instance = here.instantiate(&mut *store, &module.part.module)?;
             if let Some(initialize) = exported::<()>(store, instance, "_initialize") {
                 initialize.call(&mut *store, ())?;

@@ -8,7 +8,7 @@ mod cost;
 #[allow(unsafe_code)] // callers that wait, and Extism memory given back to the system
 mod ctx;
 #[cfg(feature = "runtime")]
-#[allow(unsafe_code)] // the own artifacts are loaded
+#[allow(unsafe_code)] // compiled code that is dropped under a lock
 pub(crate) mod engine;
 #[cfg(feature = "runtime")]
 #[allow(unsafe_code)] // `func_new_unchecked`, and the caller of a running callback
@@ -22,6 +22,9 @@ mod link;
 #[cfg(feature = "runtime")]
 #[allow(unsafe_code)] // the caller that waits for a command
 mod linked;
+#[cfg(feature = "runtime")]
+#[allow(unsafe_code)] // the own artifacts are loaded, and files mapped
+mod module;
 #[cfg(feature = "runtime")]
 mod outcome;
 #[cfg(any(feature = "runtime", test, fuzzing))]
@@ -41,6 +44,7 @@ pub(crate) use {
     function::{Number, NumberType, Offer, UserFunction},
     instance::Live,
     link::{Directory, Export, Program, Request, SourceModule},
+    module::prepare as prepare_disk,
     outcome::Outcome,
     wasi::prepare as prepare_wasi,
 };

@@ -98,7 +98,7 @@ pub fn is_reserved(name: &str) -> bool {
 pub type Taken<'a> = &'a dyn Fn(&str) -> bool;
 
 /// Where the code of a module stands, and where it stood before the rewriting.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Places {
     now: usize,
     then: usize,
@@ -112,6 +112,18 @@ impl Places {
             Some(offset) => self.moves.before(offset) + self.then,
             None => offset,
         }
+    }
+
+    /// For [`Self::from_words`], in another process.
+    pub fn to_words(&self) -> impl Iterator<Item = u64> {
+        [self.now as u64, self.then as u64].into_iter().chain(self.moves.to_words())
+    }
+
+    /// What [`Self::to_words`] gave; `None` if it is something else.
+    pub fn from_words(mut words: impl Iterator<Item = u64>) -> Option<Self> {
+        let mut place = || usize::try_from(words.next()?).ok();
+        let (now, then) = (place()?, place()?);
+        Some(Self { now, then, moves: Moves::from_words(words) })
     }
 }
 

@@ -284,6 +284,14 @@ impl Moves {
         }
     }
 
+    pub fn to_words(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|(new, old)| u64::from(*new) << 32 | u64::from(*old))
+    }
+
+    pub fn from_words(words: impl Iterator<Item = u64>) -> Self {
+        Self(words.map(|word| ((word >> 32) as u32, word as u32)).collect())
+    }
+
     /// The offset at which stood what stands at this one now.
     pub fn before(&self, offset: usize) -> usize {
         let index = self.0.partition_point(|(new, _)| *new as usize <= offset);
