@@ -19,7 +19,7 @@ use crate::state::interrupt::Interrupt;
 use crate::state::{Config, State};
 use crate::sync::{HeldIn, Mutex};
 use crate::wasm::watchdog::Timer;
-use crate::wasm::{Export, Host, Live, Outcome, Program, stack};
+use crate::wasm::{Export, Host, Live, Outcome, Program, stack, tick};
 
 /// A plug-in. Any thread may use it; calls take turns, everything else answers at once.
 ///
@@ -96,7 +96,7 @@ impl Plugin {
         let state = State::new(id, Arc::clone(&interrupt), Arc::clone(&config), compiled.max_var_bytes);
         Self {
             id,
-            timer: Timer::new(Arc::clone(&interrupt), compiled.program.ticker()),
+            timer: Timer::new(Arc::clone(&interrupt), tick),
             program: Arc::clone(&compiled.program),
             config,
             timeout: compiled.timeout,

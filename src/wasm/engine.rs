@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use once_cell::sync::Lazy;
 use wasmparser::WasmFeatures;
-use wasmtime::{Config, Engine, Module, OptLevel, ProfilingStrategy};
+use wasmtime::{Config, Enabled, Engine, Module, OptLevel, PoolingAllocationConfig, ProfilingStrategy};
 
 use super::limits::MEMORY_MAX;
 use super::module;
@@ -24,20 +24,31 @@ pub(crate) struct EngineKey {
     pub fuel: bool,
     /// Whether this process is the child of a fork: the threads that compile in parallel stayed in the parent.
     forked: bool,
+    /// Whether instances come from a pool.
+    pooled: bool,
 }
 
 impl EngineKey {
     /// Of plug-ins with or without a fuel limit, in this process.
     pub fn new(fuel: bool) -> Self {
-        Self { fuel, forked: FORKED.load(Ordering::Relaxed) }
+        Self { fuel, forked: FORKED.load(Ordering::Relaxed), pooled: false }
+    }
+
+    /// The same with a pool of instances.
+    pub fn pooled(self) -> Self {
+        Self { pooled: true, ..self }
     }
 }
 
 static FORKED: AtomicBool = AtomicBool::new(false);
-static ENGINES: Lazy<Mutex<HashMap<EngineKey, Engine>>> = Lazy::new(Default::default);
+static ENGINES: Lazy<Mutex<Engines>> = Lazy::new(Default::default);
+
+/// By configuration; nothing for one that this machine does not allow.
+type Engines = HashMap<EngineKey, Option<Engine>>;
 
 /// Taken for reading while Wasmtime changes what it has for the whole process (the list of compiled code, the
-/// handlers of signals), and for writing across a fork. It is held for moments only, never while compiling.
+/// handlers of signals, the pools of instances), and for writing across a fork. It is held for moments only, never
+/// while compiling and never while a guest runs.
 static REGISTRATION: RwLock<()> = RwLock::new(());
 
 /// No fork happens while this lives.
@@ -45,12 +56,20 @@ pub(super) fn registration() -> RwLockReadGuard<'static, ()> {
     REGISTRATION.read()
 }
 
-/// Compiled code, which leaves Wasmtime's list as it is dropped.
+/// Compiled code, which leaves Wasmtime's list as it is dropped; or a store, whose instances go back to their pool.
 pub(super) struct Registered<T>(ManuallyDrop<T>);
 
 impl<T> Registered<T> {
-    pub fn new(code: T) -> Self {
-        Self(ManuallyDrop::new(code))
+    pub fn new(value: T) -> Self {
+        Self(ManuallyDrop::new(value))
+    }
+
+    /// Ends it by this function.
+    pub fn into<R>(self, end: impl FnOnce(T) -> R) -> R {
+        let mut this = ManuallyDrop::new(self);
+        let _registration = registration();
+        // SAFETY: it is taken out once, and `this` is never dropped.
+        end(unsafe { ManuallyDrop::take(&mut this.0) })
     }
 }
 
@@ -68,6 +87,12 @@ impl<T> Deref for Registered<T> {
     }
 }
 
+impl<T> DerefMut for Registered<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
 impl<T> Drop for Registered<T> {
     fn drop(&mut self) {
         let _registration = registration();
@@ -80,7 +105,7 @@ impl<T> Drop for Registered<T> {
 pub(crate) struct Held {
     _modules: module::Held,
     _registration: RwLockWriteGuard<'static, ()>,
-    _engines: MutexGuard<'static, HashMap<EngineKey, Engine>>,
+    _engines: MutexGuard<'static, Engines>,
 }
 
 /// Keeps engines and compiled code as they are.
@@ -136,6 +161,16 @@ pub(crate) fn environment() -> &'static Environment {
     &ENVIRONMENT
 }
 
+/// Instances in the pool of one engine. Each takes 12 GiB of address space.
+const POOL_INSTANCES: u32 = 1_000;
+
+/// What an instance that is given back keeps of each memory and table, cleared: that much is faster cleared than given
+/// back to the system.
+const POOL_KEPT_BYTES: usize = 16 * 1024;
+
+/// The largest table of a module whose instances come from the pool.
+pub(super) const POOL_TABLE_ELEMENTS: usize = 20_000;
+
 /// Known to this wasmtime, and refused.
 const REFUSED: WasmFeatures = WasmFeatures::CUSTOM_PAGE_SIZES
     .union(WasmFeatures::LEGACY_EXCEPTIONS)
@@ -143,10 +178,15 @@ const REFUSED: WasmFeatures = WasmFeatures::CUSTOM_PAGE_SIZES
     .union(WasmFeatures::STACK_SWITCHING);
 
 /// The engine of this configuration; made when it is first asked for, and kept.
+///
+/// # Errors
+///
+/// The machine does not allow it. A pool takes much of the address space, which can be limited.
 pub(super) fn engine(key: EngineKey) -> Result<Engine> {
+    let refused = || Error::new("no WebAssembly engine can be started");
     let known = ENGINES.lock().get(&key).cloned();
     if let Some(engine) = known {
-        return Ok(engine);
+        return engine.ok_or_else(refused);
     }
     // Its errors would walk the native stack where RUST_BACKTRACE is set, for a text that nobody is shown, under a lock
     // of the standard library that a fork could leave taken.
@@ -154,10 +194,22 @@ pub(super) fn engine(key: EngineKey) -> Result<Engine> {
     let engine = {
         let _registration = registration();
         Engine::new(&configure(key, environment()))
-            .map_err(|error| Error::new(format!("cannot start the WebAssembly engine: {error:#}")))?
+            .map_err(|error| Error::new(format!("cannot start the WebAssembly engine: {error:#}")))
+    };
+    let (engine, error) = match engine {
+        Ok(engine) => (Some(engine), None),
+        // Without a pool it works as well, so there is no reason to try again and again.
+        Err(error) if key.pooled => (None, Some(error)),
+        Err(error) => return Err(error),
     };
     // Another thread may have been faster: there is one engine for each configuration.
-    Ok(ENGINES.lock().entry(key).or_insert(engine).clone())
+    let engine = ENGINES.lock().entry(key).or_insert(engine).clone();
+    engine.ok_or_else(|| error.unwrap_or_else(refused))
+}
+
+/// Makes all guests look at their deadlines and cancel flags.
+pub(crate) fn tick() {
+    ENGINES.lock().values().flatten().for_each(Engine::increment_epoch);
 }
 
 /// Loads compiled code, and gets ready what all its instances share.
@@ -182,6 +234,9 @@ fn configure(key: EngineKey, environment: &Environment) -> Config {
         .memory_may_move(false)
         .coredump_on_trap(environment.coredump.is_some())
         .signals_based_traps(!environment.no_signals);
+    if key.pooled {
+        config.allocation_strategy(pool());
+    }
     if environment.debug {
         config.debug_info(true).cranelift_opt_level(OptLevel::None);
     }
@@ -189,6 +244,23 @@ fn configure(key: EngineKey, environment: &Environment) -> Config {
         config.profiler(profiler(profile));
     }
     config
+}
+
+/// Instances whose memories are mapped and ready.
+fn pool() -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_core_instances(POOL_INSTANCES)
+        // Its own, the Extism memory, and the heap of a collector.
+        .total_memories(3 * POOL_INSTANCES)
+        .max_memories_per_module(2)
+        .max_memory_size(MEMORY_MAX as usize)
+        .total_tables(POOL_INSTANCES)
+        .table_elements(POOL_TABLE_ELEMENTS)
+        .total_gc_heaps(POOL_INSTANCES)
+        .linear_memory_keep_resident(POOL_KEPT_BYTES)
+        .table_keep_resident(POOL_KEPT_BYTES)
+        .pagemap_scan(Enabled::Auto);
+    pool
 }
 
 fn profiler(name: &str) -> ProfilingStrategy {

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use wasmtime::{
-    AsContextMut, Instance, Memory, MemoryType, Store, Trap, TypedFunc, UpdateDeadline, WasmCoreDump, WasmParams,
+    AsContextMut, Instance, Memory, MemoryType, PoolConcurrencyLimitError, Store, Trap, TypedFunc, UpdateDeadline,
+    WasmCoreDump, WasmParams,
 };
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use super::ctx::{Access, Ctx, Host, InputGlobals};
-use super::engine::environment;
+use super::engine::{self, Registered, environment};
 use super::limits::{Budget, Limits, MEMORY_MAX, PAGE};
-use super::link::{Directory, Link, Program};
+use super::link::{Directory, Link, Linked, Program};
 pub(crate) use super::outcome::Outcome;
 use super::{linked, outcome, rewrite, wasi};
 use crate::guest::{self, Fail};
@@ -25,7 +26,7 @@ const EXITED: &str = "the plug-in exited (with code 0) in its start-up; the func
 
 /// A live instance of a program, with the state of the plug-in that it belongs to.
 pub(crate) struct Live {
-    store: Store<Ctx>,
+    store: Registered<Store<Ctx>>,
     instance: Instance,
     memory: Memory,
     /// The export that was called last, and the others that were called so far.
@@ -76,57 +77,38 @@ impl Live {
             wasi,
             outer: None,
         };
-        let mut store = prepare_store(&program.engine, ctx);
-        match Self::instantiate(program, &mut store, command) {
+        let mut store = prepare_store(&program.home().engine, ctx);
+        let mut instantiated = instantiate(program, program.home(), &mut store);
+        if matches!(&instantiated, Err(error) if error.is::<PoolConcurrencyLimitError>()) {
+            match program.overflow() {
+                Ok(overflow) => {
+                    store = prepare_store(&overflow.engine, store.into(Store::into_data));
+                    instantiated = instantiate(program, overflow, &mut store);
+                }
+                Err(error) => instantiated = Err(wasmtime::Error::new(Fail::Error(error))),
+            }
+        }
+        let started = instantiated.and_then(|(instance, memory)| {
+            if !command {
+                start_up(&mut store, instance)?;
+            }
+            Ok((instance, memory))
+        });
+        match started {
             Ok((instance, memory)) => {
                 let (program, functions) = (Arc::clone(program), HashMap::new());
                 Ok(Box::new(Self { program, store, instance, memory, last: None, functions, spent: false }))
             }
             Err(error) => {
                 let denied = store.data().limits.budget().was_denied();
-                let mut outcome = outcome::classify(Err(error), &store.data().state, denied, &program.main.facts.places);
+                let mut outcome = outcome::classify(Err(error), &store.data().state, denied, program.places());
                 if outcome.code == 0 && !command {
                     // A call that did not take place must not look like one that went well.
                     outcome = Outcome::failed(outcome.error.unwrap_or_else(|| EXITED.to_owned()));
                 }
-                Err(NotStarted { state: forget_memory(store.into_data().state), outcome })
+                Err(NotStarted { state: forget_memory(store.into(Store::into_data).state), outcome })
             }
         }
-    }
-
-    fn instantiate(program: &Program, store: &mut Store<Ctx>, command: bool) -> wasmtime::Result<(Instance, Memory)> {
-        if let Some(fuel) = program.fuel {
-            store.set_fuel(fuel)?;
-        }
-        if !program.main.facts.has_own_memory {
-            store.data_mut().limits.expect_initial(1);
-            let memory = Memory::new(&mut *store, MemoryType::new64(1, Some(MEMORY_MAX / PAGE)))?;
-            store.data_mut().memory = Some(memory);
-        }
-        let instance = match &*program.link {
-            Link::Single(pre) => {
-                store.data_mut().limits.expect_initial(program.main.facts.initial_parts);
-                pre.instantiate(&mut *store)?
-            }
-            Link::Linked { linker, modules } => {
-                let linker = linked::instantiate(program, linker, modules, store)?;
-                store.data_mut().limits.expect_initial(program.main.facts.initial_parts);
-                linker.instantiate(&mut *store, &program.main.module)?
-            }
-        };
-        if program.main.facts.has_own_memory {
-            store.data_mut().memory = instance.get_memory(&mut *store, rewrite::MEMORY);
-        }
-        if program.main.facts.reads_input {
-            store.data_mut().input = InputGlobals::find(|name| instance.get_global(&mut *store, name));
-        }
-        let Some(memory) = store.data().memory else {
-            return Err(wasmtime::Error::msg("the instance has no Extism memory"));
-        };
-        if !command {
-            start_up(store, instance)?;
-        }
-        Ok((instance, memory))
     }
 
     /// Whether this instance serves no other call.
@@ -141,7 +123,7 @@ impl Live {
 
     /// Ends the instance; the state remains.
     pub fn into_state(self: Box<Self>) -> Box<State> {
-        forget_memory(self.store.into_data().state)
+        forget_memory(self.store.into(Store::into_data).state)
     }
 
     /// Whether the last call was of this export.
@@ -169,7 +151,7 @@ impl Live {
             self.store.take_pending_exception();
             self.dump(error);
         }
-        outcome::classify(result, &self.store.data().state, denied, &self.program.main.facts.places)
+        outcome::classify(result, &self.store.data().state, denied, self.program.places())
     }
 
     fn run(&mut self, name: &str, input: &[u8]) -> wasmtime::Result<i32> {
@@ -187,8 +169,8 @@ impl Live {
             self.look_up(name)?;
         }
         match &self.last {
-            Some((_, Function::Plain(function))) => function.call(&mut self.store, ()).map(|()| 0),
-            Some((_, Function::Code(function))) => function.call(&mut self.store, ()),
+            Some((_, Function::Plain(function))) => function.call(&mut *self.store, ()).map(|()| 0),
+            Some((_, Function::Code(function))) => function.call(&mut *self.store, ()),
             None => Err(wasmtime::Error::msg("a function was lost")),
         }
     }
@@ -207,12 +189,12 @@ impl Live {
     }
 
     fn find(&mut self, name: &str) -> wasmtime::Result<Function> {
-        let function = self.instance.get_func(&mut self.store, name);
+        let function = self.instance.get_func(&mut *self.store, name);
         let function = function.ok_or_else(|| wasmtime::Error::msg(format!("Function not found: {name}")))?;
-        Ok(if function.ty(&self.store).results().len() == 0 {
-            Function::Plain(function.typed(&self.store)?)
+        Ok(if function.ty(&*self.store).results().len() == 0 {
+            Function::Plain(function.typed(&*self.store)?)
         } else {
-            Function::Code(function.typed(&self.store)?)
+            Function::Code(function.typed(&*self.store)?)
         })
     }
 
@@ -223,7 +205,7 @@ impl Live {
         if span.length == 0 {
             return None;
         }
-        let bytes = self.memory.data(&self.store);
+        let bytes = self.memory.data(&*self.store);
         let output = crate::memory::range(span.offset, span.length, bytes.len()).and_then(|range| bytes.get(range))?;
         Some((output.as_ptr(), span.length))
     }
@@ -237,10 +219,10 @@ impl Live {
     #[cold]
     fn dump(&mut self, error: &wasmtime::Error) {
         if !std::mem::replace(&mut self.store.data_mut().state.dumped, true) {
-            core_dump(&mut self.store, error);
+            core_dump(&mut *self.store, error);
         }
         if let (Some(path), true) = (&environment().memdump, error.is::<Trap>()) {
-            report(path, std::fs::write(path, self.memory.data(&self.store)));
+            report(path, std::fs::write(path, self.memory.data(&*self.store)));
         }
     }
 }
@@ -258,6 +240,42 @@ fn report(path: &std::path::Path, written: std::io::Result<()>) {
     }
 }
 
+/// Makes an instance of the main module, with all that it is linked with, and finds its Extism memory.
+fn instantiate(program: &Program, linked: &Linked, store: &mut Store<Ctx>) -> wasmtime::Result<(Instance, Memory)> {
+    let facts = &linked.main.facts;
+    if let Some(fuel) = program.fuel {
+        store.set_fuel(fuel)?;
+    }
+    if !facts.has_own_memory {
+        store.data_mut().limits.expect_initial(1);
+        let memory = Memory::new(&mut *store, MemoryType::new64(1, Some(MEMORY_MAX / PAGE)))?;
+        store.data_mut().memory = Some(memory);
+    }
+    let instance = match &*linked.link {
+        Link::Single(pre) => {
+            store.data_mut().limits.expect_initial(facts.initial_parts);
+            // No guest code runs meanwhile if it comes from a pool, whose locks a fork must not find taken.
+            let _registration = facts.fits_pool.then(engine::registration);
+            pre.instantiate(&mut *store)?
+        }
+        Link::Several { linker, modules } => {
+            let linker = linked::instantiate(program, linker, modules, store)?;
+            store.data_mut().limits.expect_initial(facts.initial_parts);
+            linker.instantiate(&mut *store, &linked.main.module)?
+        }
+    };
+    if facts.has_own_memory {
+        store.data_mut().memory = instance.get_memory(&mut *store, rewrite::MEMORY);
+    }
+    if facts.reads_input {
+        store.data_mut().input = InputGlobals::find(|name| instance.get_global(&mut *store, name));
+    }
+    match store.data().memory {
+        Some(memory) => Ok((instance, memory)),
+        None => Err(wasmtime::Error::msg("the instance has no Extism memory")),
+    }
+}
+
 /// A state outlives the memory that its blocks were in.
 fn forget_memory(mut state: Box<State>) -> Box<State> {
     state.blocks.reset();
@@ -267,8 +285,8 @@ fn forget_memory(mut state: Box<State>) -> Box<State> {
 }
 
 /// A store for a guest of this plug-in: its limits are in force, and it looks at its deadline whenever the epoch moves.
-pub(super) fn prepare_store(engine: &wasmtime::Engine, ctx: Ctx) -> Store<Ctx> {
-    let mut store = Store::new(engine, ctx);
+pub(super) fn prepare_store(engine: &wasmtime::Engine, ctx: Ctx) -> Registered<Store<Ctx>> {
+    let mut store = Registered::new(Store::new(engine, ctx));
     store.limiter(|ctx| &mut ctx.limits);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|store| {

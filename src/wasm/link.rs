@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use wasmtime::{
     Caller, Engine, ExternType, FuncType, InstancePre, Linker, Module, Mutability, UnknownImportError, ValRaw, ValType,
@@ -15,7 +15,7 @@ use super::instance::prepare_store;
 use super::limits::Budget;
 use super::linked::{self, LinkedModule};
 use super::module::{self, Part};
-use super::rewrite::{self, Taken};
+use super::rewrite::{self, Places, Taken};
 use super::wasi;
 use crate::error::{Error, Result};
 use crate::guest::{self, Fail, TABLE, Type};
@@ -64,19 +64,27 @@ pub(crate) enum Export<'a> {
 
 /// A compiled program: what all plug-ins of one compiled plug-in share.
 pub(crate) struct Program {
-    pub(super) engine: Engine,
-    pub(super) main: Registered<Part>,
-    pub(super) link: Registered<Link>,
+    key: EngineKey,
+    home: Linked,
+    /// The same without a pool, from the first time on that the pool had no instance left.
+    overflow: OnceLock<Linked>,
     pub(super) settings: Arc<Settings>,
     pub(super) wasi: Option<Vec<Directory>>,
     pub(super) fuel: Option<u64>,
     /// Bytes that the memories of one plug-in may grow by.
     pub(super) budget: u64,
     /// The functions of the user: they live as long as the program, whether or not it imports them. They go after
-    /// `link`, which shares them: what frees them is foreign code, which must not run as that goes.
-    _offers: Vec<Offer>,
+    /// what is linked, which shares them: what frees them is foreign code, which must not run as that goes.
+    offers: Vec<Offer>,
     /// Name to `None` (callable) or a description of what else it is.
     exports: HashMap<String, Option<String>>,
+}
+
+/// Compiled code of one engine, ready to be instantiated.
+pub(super) struct Linked {
+    pub engine: Engine,
+    pub main: Registered<Part>,
+    pub link: Registered<Link>,
 }
 
 /// How instances of the main module come by their imports.
@@ -84,25 +92,24 @@ pub(super) enum Link {
     /// One module: everything is host functions, resolved once.
     Single(InstancePre<Ctx>),
     /// Linked modules: what they export belongs to a store, so it is resolved for each.
-    Linked { linker: Linker<Ctx>, modules: Vec<LinkedModule> },
+    Several { linker: Linker<Ctx>, modules: Vec<LinkedModule> },
 }
 
 impl Program {
     /// Compiles and type-checks; runs no guest code.
     pub fn new(request: Request) -> Result<Self> {
         let key = EngineKey::new(request.fuel.is_some());
-        let engine = engine::engine(key)?;
         let taken = |name: &str| {
             let is_it = |offer: &Offer| offer.namespace == ENV && offer.function.name == name;
             request.offers.iter().any(is_it)
         };
         let append: Option<Taken<'_>> =
             if request.linked.is_empty() && !environment().keeps_modules() { Some(&taken) } else { None };
-        let main = module::load(key, &engine, &request.main, append)?;
+        let main = module::load(key, &request.main, append)?;
         let mut initial = main.facts.initial_bytes;
         let mut parts = Vec::with_capacity(request.linked.len());
         for source in &request.linked {
-            let part = module::load(key, &engine, source, None)?;
+            let part = module::load(key, source, None)?;
             initial = initial.saturating_add(part.facts.initial_bytes);
             parts.push((source.name.clone(), part));
         }
@@ -113,6 +120,8 @@ impl Program {
             wasi::context(directories, false)?;
         }
         let settings = Arc::new(request.settings);
+        let exports = describe_exports(&main);
+        let engine = main.module.engine().clone();
         let _registration = engine::registration();
         let linker = host_linker(&engine, &request.offers, request.wasi.is_some())?;
         let link = if parts.is_empty() {
@@ -122,14 +131,14 @@ impl Program {
             let modules = linked::in_order(parts, &request.main.name, &main.module)?;
             let mut scratch = prepare_store(&engine, Ctx::scratch(&settings));
             linked::check(&linker, &modules, &request.main.name, &main.module, &mut scratch)?;
-            Link::Linked { linker, modules }
+            Link::Several { linker, modules }
         };
         Ok(Self {
-            exports: describe_exports(&main),
-            _offers: request.offers,
-            engine,
-            main,
-            link: Registered::new(link),
+            key,
+            home: Linked { engine, main, link: Registered::new(link) },
+            overflow: OnceLock::new(),
+            exports,
+            offers: request.offers,
             settings,
             wasi: request.wasi,
             fuel: request.fuel,
@@ -146,10 +155,40 @@ impl Program {
         }
     }
 
-    /// Makes the guests of this program's engine look at their deadlines and cancel flags.
-    pub fn ticker(&self) -> impl Fn() + Send + Sync + 'static {
-        let engine = self.engine.clone();
-        move || engine.increment_epoch()
+    /// Where the main module's code stood in the module as it came.
+    pub(super) fn places(&self) -> &Places {
+        &self.home.main.facts.places
+    }
+
+    /// What instances are made of.
+    pub(super) fn home(&self) -> &Linked {
+        &self.home
+    }
+
+    /// What instances are made of when the pool has none left.
+    #[cold]
+    pub(super) fn overflow(&self) -> Result<&Linked> {
+        if self.overflow.get().is_none() {
+            let linked = self.link_without_pool()?;
+            let lost = {
+                let _registration = engine::registration();
+                self.overflow.set(linked)
+            };
+            // Another thread may have been faster.
+            drop(lost);
+        }
+        self.overflow.get().ok_or_else(|| Error::new("what was linked is lost"))
+    }
+
+    fn link_without_pool(&self) -> Result<Linked> {
+        let main = module::without_pool(self.key, &self.home.main)?;
+        let engine = main.module.engine().clone();
+        let link = {
+            let _registration = engine::registration();
+            let linker = host_linker(&engine, &self.offers, self.wasi.is_some())?;
+            Link::Single(linker.instantiate_pre(&main.module).map_err(|error| describe(&error))?)
+        };
+        Ok(Linked { engine, main, link: Registered::new(link) })
     }
 }
 

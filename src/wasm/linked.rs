@@ -252,21 +252,22 @@ impl Command {
             wasi: wasi_context(self.wasi.as_deref())?,
             outer: Some(outer),
         };
-        let mut store = prepare_store(caller.engine(), inner);
+        let mut owner = prepare_store(caller.engine(), inner);
+        let store = &mut *owner;
         let fuel = caller.get_fuel().ok();
         if let Some(fuel) = fuel {
             store.set_fuel(fuel)?;
         }
         store.data_mut().limits.expect_initial(self.initial_parts);
-        let result = self.pre.instantiate(&mut store).and_then(|instance| {
-            let function = instance.get_func(&mut store, export);
+        let result = self.pre.instantiate(&mut *store).and_then(|instance| {
+            let function = instance.get_func(&mut *store, export);
             let function = function.ok_or_else(|| wasmtime::Error::msg("a command lost an export"))?;
-            function.call(&mut store, params, results)
+            function.call(&mut *store, params, results)
         });
         if let Err(error) = &result {
             let dumped = outer.with(|outer| std::mem::replace(&mut outer.data_mut().state.dumped, true));
             if !dumped {
-                core_dump(&mut store, error);
+                core_dump(&mut *store, error);
             }
         }
         if fuel.is_some() {

@@ -41,6 +41,7 @@ pub(crate) use rewrite::{FEATURES, Prepared, prepare};
 #[cfg(feature = "runtime")]
 pub(crate) use {
     ctx::{Host, Settings},
+    engine::tick,
     function::{Number, NumberType, Offer, UserFunction},
     instance::Live,
     link::{Directory, Export, Program, Request, SourceModule},

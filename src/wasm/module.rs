@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use wasmtime::{Engine, Module};
 
-use super::engine::{self, EngineKey, Registered};
+use super::engine::{self, EngineKey, POOL_TABLE_ELEMENTS, Registered};
 use super::limits::{MEMORY_MAX, TABLE_ELEMENT};
 use super::link::{SourceModule, describe};
 use super::rewrite::{self, Places, Taken};
@@ -42,6 +42,9 @@ pub(super) struct Facts {
     pub initial_bytes: u64,
     /// How many memories and tables come into being with a size when it is instantiated.
     pub initial_parts: usize,
+    /// Whether its instances can come from a pool: they can be made without running guest code, and no table grows out
+    /// of its place.
+    pub fits_pool: bool,
     /// Where its code stood in the module as it came.
     pub places: Places,
 }
@@ -49,28 +52,65 @@ pub(super) struct Facts {
 /// What a module is known by: a hash of all that its code depends on.
 type Id = [u8; 32];
 
-/// Compiles a module, if that was not done before. With `append` it gets the Extism memory, where it can.
+/// Compiles a module, if that was not done before. With `append` it gets the Extism memory, where it can, and may live
+/// in an engine with a pool of instances.
 ///
 /// # Errors
 ///
 /// Not a module, not a valid one, or one that may not be compiled; the message names the module.
-pub(super) fn load(
-    key: EngineKey,
-    engine: &Engine,
-    source: &SourceModule,
-    append: Option<Taken<'_>>,
-) -> Result<Registered<Part>> {
-    let id = identify(key, engine, &source.bytes, append);
+pub(super) fn load(key: EngineKey, source: &SourceModule, append: Option<Taken<'_>>) -> Result<Registered<Part>> {
+    let home = Home::new(key, append.is_some())?;
+    let id = identify(key, &home.engine, &source.bytes, append);
     if let Some(part) = cache::get(&id) {
         return Ok(part);
     }
-    let part = match disk::read(&id, engine) {
+    let part = match disk::read(&id, &home) {
         Some(part) => part,
-        None => compile(&id, engine, &source.bytes, append)
+        None => compile(&id, &home, &source.bytes, append)
             .map_err(|error| error.context(format_args!("module `{}`", source.name)))?,
     };
     cache::put(id, &part);
     Ok(part)
+}
+
+/// Where a module is to live.
+struct Home {
+    key: EngineKey,
+    engine: Engine,
+    is_pool: bool,
+}
+
+impl Home {
+    /// In an engine with a pool if that is wanted and the machine allows it.
+    fn new(key: EngineKey, pooled: bool) -> Result<Self> {
+        match pooled.then(|| engine::engine(key.pooled())) {
+            Some(Ok(engine)) => Ok(Self { key, engine, is_pool: true }),
+            _ => Ok(Self { key, engine: engine::engine(key)?, is_pool: false }),
+        }
+    }
+
+    /// Loads the artifact: here, or without a pool where the module is not made for one.
+    fn load(&self, facts: Facts, load: impl Fn(&Engine) -> wasmtime::Result<Module>) -> Result<Registered<Part>> {
+        let here = (!self.is_pool || facts.fits_pool).then(|| engine::register(|| load(&self.engine)));
+        let module = match here {
+            Some(Err(error)) if !self.is_pool => return Err(describe(&error)),
+            Some(Ok(module)) => module,
+            // Too many memories or tables, or too large; what else is wrong with it is wrong there as well.
+            _ => {
+                let engine = engine::engine(self.key)?;
+                engine::register(|| load(&engine)).map_err(|error| describe(&error))?
+            }
+        };
+        Ok(Registered::new(Part { module, facts: Arc::new(facts) }))
+    }
+}
+
+/// The same module in the engine without a pool.
+pub(super) fn without_pool(key: EngineKey, part: &Part) -> Result<Registered<Part>> {
+    let artifact = part.module.serialize().map_err(|error| describe(&error))?;
+    let home = Home::new(key, false)?;
+    // SAFETY: the artifact was made just now by the module itself, and nobody had it meanwhile.
+    home.load(Facts::clone(&part.facts), |engine| unsafe { Module::deserialize(engine, &artifact) })
 }
 
 /// The hash of everything that decides what the code of these bytes is. The bytes come last: they may be anything.
@@ -107,7 +147,7 @@ fn identify(key: EngineKey, engine: &Engine, bytes: &[u8], append: Option<Taken<
     *hasher.update(bytes).finalize().as_bytes()
 }
 
-fn compile(id: &Id, engine: &Engine, bytes: &[u8], append: Option<Taken<'_>>) -> Result<Registered<Part>> {
+fn compile(id: &Id, home: &Home, bytes: &[u8], append: Option<Taken<'_>>) -> Result<Registered<Part>> {
     let wasm = wat::parse_bytes(bytes).map_err(|error| Error::new(error.to_string()))?;
     let prepared = rewrite::prepare(&wasm, rewrite::FEATURES, append)?;
     if prepared.largest_memory > MEMORY_MAX {
@@ -116,17 +156,17 @@ fn compile(id: &Id, engine: &Engine, bytes: &[u8], append: Option<Taken<'_>>) ->
             prepared.largest_memory
         )));
     }
-    let artifact = engine.precompile_module(&prepared.bytes).map_err(|error| describe(&error))?;
+    let artifact = home.engine.precompile_module(&prepared.bytes).map_err(|error| describe(&error))?;
     let tables = prepared.initial_table_elements.saturating_mul(TABLE_ELEMENT);
     let facts = Facts {
         has_own_memory: prepared.has_own_memory,
         reads_input: prepared.reads_input,
         initial_bytes: prepared.initial_memory.saturating_add(tables),
         initial_parts: prepared.initial_parts + usize::from(prepared.has_own_memory),
+        fits_pool: !prepared.has_start && prepared.maximum_table_elements <= POOL_TABLE_ELEMENTS as u64,
         places: prepared.places,
     };
     disk::write(id, &artifact, &facts);
-    // SAFETY: this engine has made the artifact just now, and nobody had it meanwhile.
-    let module = engine::register(|| unsafe { Module::deserialize(engine, artifact) });
-    Ok(Registered::new(Part { module: module.map_err(|error| describe(&error))?, facts: Arc::new(facts) }))
+    // SAFETY: an engine of this configuration has made the artifact just now, and nobody had it meanwhile.
+    home.load(facts, |engine| unsafe { Module::deserialize(engine, &artifact) })
 }

@@ -86,6 +86,10 @@ pub struct Prepared<'a> {
     pub initial_table_elements: u64,
     /// How many of these memories and tables begin with a size other than 0.
     pub initial_parts: usize,
+    /// Whether it has a start function, which runs while the module is instantiated.
+    pub has_start: bool,
+    /// Elements that its largest table may grow to.
+    pub maximum_table_elements: u64,
 }
 
 /// Whether the name of an export belongs to this library. Such exports of a module whose
@@ -166,6 +170,8 @@ pub fn prepare<'a>(wasm: &'a [u8], features: WasmFeatures, append: Option<Taken<
         largest_memory: layout.largest_memory,
         initial_table_elements: layout.initial_table_elements,
         initial_parts: layout.initial_parts,
+        has_start: layout.has_start,
+        maximum_table_elements: layout.maximum_table_elements,
     })
 }
 
@@ -237,6 +243,8 @@ struct Layout<'a> {
     largest_memory: u64,
     initial_table_elements: u64,
     initial_parts: usize,
+    has_start: bool,
+    maximum_table_elements: u64,
 }
 
 impl<'a> Layout<'a> {
@@ -277,11 +285,15 @@ impl<'a> Layout<'a> {
             }
             Payload::TableSection(tables) => {
                 for table in tables.clone() {
-                    let elements = table?.ty.initial;
+                    let ty = table?.ty;
+                    let elements = ty.initial;
+                    let maximum = ty.maximum.unwrap_or(u64::MAX);
+                    self.maximum_table_elements = self.maximum_table_elements.max(maximum);
                     self.initial_table_elements = self.initial_table_elements.saturating_add(elements);
                     self.initial_parts += usize::from(elements > 0);
                 }
             }
+            Payload::StartSection { .. } => self.has_start = true,
             Payload::ExportSection(exports) => {
                 for export in exports.clone() {
                     self.uses_reserved_name |= is_reserved(export?.name);

@@ -18,7 +18,6 @@ use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -26,9 +25,9 @@ use once_cell::sync::Lazy;
 use serde::Deserialize;
 use wasmtime::{Engine, Module};
 
-use super::{Facts, Id, Part};
+use super::{Facts, Home, Id, Part};
 use crate::error::{Error, Result};
-use crate::wasm::engine::{self, Registered};
+use crate::wasm::engine::Registered;
 use crate::wasm::rewrite::Places;
 
 /// What all files together may have, unless the configuration says otherwise.
@@ -67,7 +66,7 @@ pub(crate) fn prepare() {
 }
 
 /// The module of this id, if there is a good file for it.
-pub(super) fn read(id: &Id, engine: &Engine) -> Option<Registered<Part>> {
+pub(super) fn read(id: &Id, home: &Home) -> Option<Registered<Part>> {
     let folder = FOLDER.as_ref()?;
     let path = folder.file(id);
     let file = open(&path)?;
@@ -76,15 +75,18 @@ pub(super) fn read(id: &Id, engine: &Engine) -> Option<Registered<Part>> {
         Err(error) => return folder.give_up(&path, &error),
     };
     let metadata = file.metadata().ok()?;
-    // SAFETY: the file belongs to this user, and nobody else can write it; its checksum is right, so it is what
-    // `write` wrote from an artifact, and files are not changed once they are complete.
-    let module = engine::register(|| unsafe { Module::deserialize_open_file(engine, file) });
-    match module {
-        Ok(module) => {
+    let load = |engine: &Engine| {
+        let file = file.try_clone()?;
+        // SAFETY: the file belongs to this user, and nobody else can write it; its checksum is right, so it is what
+        // `write` wrote from an artifact, and files are not changed once they are complete.
+        unsafe { Module::deserialize_open_file(engine, file) }
+    };
+    match home.load(facts, load) {
+        Ok(part) => {
             note_use(&path, &metadata);
-            Some(Registered::new(Part { module, facts: Arc::new(facts) }))
+            Some(part)
         }
-        Err(error) => folder.give_up(&path, &Error::new(format!("{error:#}"))),
+        Err(error) => folder.give_up(&path, &error),
     }
 }
 
@@ -165,7 +167,8 @@ impl Folder {
         let unique = format!("{}-{number}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
         let partial = self.path.join(unique).with_extension("partial");
         let mut options = OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&partial)?;
+        let mut file =
+            options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&partial)?;
         let mut checksum = crc32fast::Hasher::new();
         let mut footer = Vec::with_capacity(FOOTER);
         footer.extend_from_slice(id);
@@ -258,8 +261,8 @@ fn parse(bytes: &[u8], id: &Id) -> Option<Facts> {
 }
 
 fn encode(facts: &Facts) -> Vec<u8> {
-    let Facts { has_own_memory, reads_input, initial_bytes, initial_parts, places } = facts;
-    let flags = u64::from(*has_own_memory) | u64::from(*reads_input) << 1;
+    let Facts { has_own_memory, reads_input, initial_bytes, initial_parts, fits_pool, places } = facts;
+    let flags = u64::from(*has_own_memory) | u64::from(*reads_input) << 1 | u64::from(*fits_pool) << 2;
     let words = [flags, *initial_bytes, *initial_parts as u64].into_iter().chain(places.to_words());
     words.flat_map(u64::to_le_bytes).collect()
 }
@@ -273,6 +276,7 @@ fn decode(bytes: &[u8]) -> Option<Facts> {
     Some(Facts {
         has_own_memory: flags & 1 != 0,
         reads_input: flags & 2 != 0,
+        fits_pool: flags & 4 != 0,
         initial_bytes: words.next()?,
         initial_parts: usize::try_from(words.next()?).ok()?,
         places: Places::from_words(words)?,
@@ -341,8 +345,7 @@ impl Map {
         }
         let flags = libc::MAP_PRIVATE | libc::MAP_POPULATE;
         // SAFETY: a new mapping, at an address of the system's choice.
-        let address =
-            unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, flags, file.as_raw_fd(), 0) };
+        let address = unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, flags, file.as_raw_fd(), 0) };
         if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self { address, length }) }
     }
 }
