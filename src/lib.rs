@@ -31,6 +31,7 @@ mod registry;
 mod state;
 #[allow(unsafe_code)] // a lock that is kept together with what it lies in
 mod sync;
+mod thread;
 
 #[cfg(feature = "runtime")]
 pub mod ffi;

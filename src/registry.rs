@@ -305,12 +305,15 @@ impl<T> Held<T> {
 pub struct Recent<T> {
     raw: Cell<u64>,
     object: RefCell<Weak<T>>,
+    /// Is told the handle and the place of an object whenever that changes. The space there is kept until it is told
+    /// another one, or 0 and NULL.
+    tell: fn(u64, *const T),
 }
 
 impl<T> Recent<T> {
     /// No memory yet.
-    pub const fn new() -> Self {
-        Self { raw: Cell::new(0), object: RefCell::new(Weak::new()) }
+    pub const fn new(tell: fn(u64, *const T)) -> Self {
+        Self { raw: Cell::new(0), object: RefCell::new(Weak::new()), tell }
     }
 
     /// The object of this handle: the remembered one, or what the registry says.
@@ -331,9 +334,17 @@ impl<T> Recent<T> {
     #[cold]
     fn look_up(&self, raw: u64, registry: &Registry<T>) -> Option<Arc<T>> {
         let object = registry.get(raw)?;
-        self.object.replace(Arc::downgrade(&object));
+        let before = self.object.replace(Arc::downgrade(&object));
         self.raw.set(raw);
+        (self.tell)(raw, Arc::as_ptr(&object));
+        drop(before);
         Some(object)
+    }
+}
+
+impl<T> Drop for Recent<T> {
+    fn drop(&mut self) {
+        (self.tell)(0, std::ptr::null());
     }
 }
 

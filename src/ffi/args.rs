@@ -68,6 +68,18 @@ pub(super) unsafe fn optional_text<'a>(what: &str, text: *const c_char) -> Resul
     text.to_str().map(Some).map_err(|error| Error::new(format!("{what} is not valid UTF-8: {error}")))
 }
 
+/// Whether a caller passes this very text. Reads no further than to the first difference.
+///
+/// # Safety
+///
+/// As for [`text`].
+#[inline]
+pub(super) unsafe fn is_text(text: *const c_char, expected: &CStr) -> bool {
+    // SAFETY: not NULL; each byte is read after those before it were found not to be the NUL that ends the text.
+    let same = |(index, byte): (usize, &u8)| unsafe { *text.cast::<u8>().add(index) == *byte };
+    !text.is_null() && expected.to_bytes_with_nul().iter().enumerate().all(same)
+}
+
 /// The messages that callers were given and have to give back, by address.
 static MESSAGES: Lazy<Mutex<HashSet<usize>>> = Lazy::new(Default::default);
 

@@ -1,13 +1,14 @@
 //! The one way through the boundary: no panic leaves, every failure leaves its text and its fail value.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use crate::error::{Error, Result};
 use crate::plugin::c_string;
+use crate::thread;
 
 /// A type that an exported function returns, with the value that means failure.
 pub(super) trait FailValue {
@@ -43,16 +44,13 @@ impl<T> FailValue for *mut T {
 }
 
 thread_local! {
-    /// Whether this thread's last call into the library failed.
-    static FAILED: Cell<bool> = const { Cell::new(false) };
     static LAST_ERROR: RefCell<CString> = RefCell::default();
 }
 
 /// Runs the body of an exported function. If it fails or panics, the thread's last error is set and the fail value
 /// returned; otherwise it is cleared: before the body, and after it what a call from within a callback left.
 pub(super) fn boundary<T: FailValue>(body: impl FnOnce() -> Result<T>) -> T {
-    // Gone only while the thread itself ends: then nobody can ask for the error any more.
-    let succeed = || FAILED.try_with(|failed| failed.set(false)).unwrap_or_default();
+    let succeed = || thread::current(|thread| thread.failed.set(false));
     succeed();
     match contain(body) {
         Ok(value) => {
@@ -95,14 +93,13 @@ fn panicked(panic: Box<dyn Any + Send>) -> Error {
 pub(super) fn set_last_error(error: &Error) {
     let text = c_string(&error.to_string());
     let kept = LAST_ERROR.try_with(|last| last.replace(text));
-    if kept.is_ok() {
-        let _ = FAILED.try_with(|failed| failed.set(true));
-    }
+    // Gone only while the thread itself ends.
+    thread::current(|thread| thread.failed.set(kept.is_ok()));
 }
 
 /// The text of this thread's last error, or NULL if its last call succeeded. Valid until the next error.
 pub(super) fn last_error() -> *const c_char {
-    if !FAILED.try_with(Cell::get).unwrap_or(false) {
+    if !thread::current(|thread| thread.failed.get()) {
         return ptr::null();
     }
     LAST_ERROR.try_with(|last| last.borrow().as_ptr()).unwrap_or(ptr::null())

@@ -6,9 +6,10 @@ use super::args;
 use super::guard::{FailValue, boundary, contain};
 use super::types::{ExtismCompiledPlugin, ExtismFunction};
 use crate::error::{Error, Result};
-use crate::plugin::{Compiled, HeldPlugin, Plugin};
+use crate::plugin::{Compiled, Entered, HeldPlugin, Plugin};
 use crate::registry::{Held, Kind, Misuse, Recent, Registry, with_kind};
 use crate::sync::{HeldIn, Mutex};
+use crate::thread;
 use crate::wasm::{Offer, UserFunction};
 
 static PLUGINS: Registry<Plugin> = Registry::new(Kind::Plugin);
@@ -17,7 +18,7 @@ static FUNCTIONS: Registry<Function> = Registry::new(Kind::Function);
 
 thread_local! {
     /// Most threads call the same plug-in again and again.
-    static RECENT: Recent<Plugin> = const { Recent::new() };
+    static RECENT: Recent<Plugin> = const { Recent::new(|raw, object| thread::current(|thread| thread.recent.set((raw, object.cast())))) };
 }
 
 /// The number that the caller holds.
@@ -74,31 +75,47 @@ fn retire(raw: u64) {
 /// The plug-in behind a plug-in handle that was not freed.
 pub(super) fn plugin<T>(handle: *const T) -> Result<Arc<Plugin>> {
     let raw = number(handle);
-    let alive = |plugin: &Plugin| !plugin.is_freed();
-    let found = RECENT
-        .try_with(|recent| recent.get(raw, &PLUGINS, alive))
-        .unwrap_or_else(|_| PLUGINS.get(raw))
-        .filter(|plugin| alive(plugin));
-    found.ok_or_else(|| Misuse::of(raw, Kind::Plugin).into())
+    find(raw).filter(|plugin| !plugin.is_freed()).ok_or_else(|| Misuse::of(raw, Kind::Plugin).into())
 }
 
 /// The plug-in behind a handle of this kind, also if it was freed while a call still runs in it.
 pub(super) fn plugin_in_use<T>(handle: *const T, kind: Kind) -> Result<Arc<Plugin>> {
     let raw = number(handle);
     let found = match crate::registry::kind_of(raw) {
-        Some(found) if found == kind => PLUGINS.get(with_kind(raw, Kind::Plugin)),
+        Some(found) if found == kind => find(with_kind(raw, Kind::Plugin)),
         _ => None,
     };
     found.ok_or_else(|| Misuse::of(raw, kind).into())
 }
 
-/// An operation on a plug-in that can be refused: this thread's `extism_plugin_error` tells why.
+fn find(raw: u64) -> Option<Arc<Plugin>> {
+    RECENT
+        .try_with(|recent| recent.get(raw, &PLUGINS, |plugin| !plugin.is_retired()))
+        .unwrap_or_else(|_| PLUGINS.get(raw))
+}
+
+/// Enters the plug-in behind this handle, if it is the one that this thread used last and nobody is inside.
+#[inline]
+pub(super) fn enter_again<T>(handle: *const T) -> Option<Entered<'static>> {
+    let (raw, plugin) = thread::current(|thread| thread.recent.get());
+    if raw != number(handle) || plugin.is_null() {
+        return None;
+    }
+    // SAFETY: `RECENT` keeps the memory of the plug-in that it told of, and takes the pointer back before it lets go of
+    // it. A plug-in is dropped only after it was retired, which the turn shows.
+    unsafe { Plugin::enter_if_there(plugin.cast()) }
+}
+
+/// Runs an operation on a plug-in that can be refused: this thread's `extism_plugin_error` tells why.
 pub(super) fn operate<T: FailValue, H>(handle: *const H, operation: impl FnOnce(&Plugin) -> Result<T>) -> T {
-    boundary(|| {
-        let plugin = plugin(handle)?;
-        plugin.begin_operation();
-        contain(|| operation(&plugin)).inspect_err(|error| plugin.refuse(error))
-    })
+    boundary(|| self::operation(handle, operation))
+}
+
+/// The same, inside of the boundary.
+pub(super) fn operation<T, H>(handle: *const H, operation: impl FnOnce(&Plugin) -> Result<T>) -> Result<T> {
+    let plugin = plugin(handle)?;
+    plugin.begin_operation();
+    contain(|| operation(&plugin)).inspect_err(|error| plugin.refuse(error))
 }
 
 /// Gives a compiled plug-in a handle.

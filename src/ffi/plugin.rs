@@ -10,6 +10,7 @@ use super::handles::{self, operate};
 use super::types::{
     Boolean, BooleanResult, ExtismCancelHandle, ExtismCompiledPlugin, ExtismFunction, ExtismPlugin, ExtismSize,
 };
+use crate::plugin::Ended;
 use crate::registry::{Kind, with_kind};
 
 /// Makes a plug-in.
@@ -205,22 +206,52 @@ unsafe fn call(
     host_context: *mut c_void,
 ) -> i32 {
     let mut error = None;
-    let code = operate(plugin, |plugin| {
-        // SAFETY: our caller's promises.
-        let (name, input) = unsafe { (args::text("`func_name`", func_name)?, args::bytes("`data`", data, data_len)?) };
-        // A call begins with emptying the memory that the output of the last one lies in.
-        let input = plugin.kept(input)?;
-        let ended = match plugin.kept(name.as_bytes())? {
-            Cow::Borrowed(_) => plugin.call(name, &input, host_context),
-            Cow::Owned(copy) => plugin.call(&String::from_utf8_lossy(&copy), &input, host_context),
-        };
+    let mut end = |ended: Ended| {
         error = ended.error.filter(|_| ended.code != 0);
-        Ok(ended.code)
+        ended.code
+    };
+    let code = boundary(|| {
+        // SAFETY: our caller's promises.
+        if let Some(ended) = unsafe { call_again(plugin, func_name, data, data_len, host_context) } {
+            return Ok(end(ended));
+        }
+        handles::operation(plugin, |plugin| {
+            // SAFETY: our caller's promises.
+            let (name, input) =
+                unsafe { (args::text("`func_name`", func_name)?, args::bytes("`data`", data, data_len)?) };
+            // A call begins with emptying the memory that the output of the last one lies in.
+            let input = plugin.kept(input)?;
+            Ok(end(match plugin.kept(name.as_bytes())? {
+                Cow::Borrowed(_) => plugin.call(name, &input, host_context),
+                Cow::Owned(copy) => plugin.call(&String::from_utf8_lossy(&copy), &input, host_context),
+            }))
+        })
     });
     if let Some(error) = error {
         set_last_error(&error);
     }
     code
+}
+
+/// The short way, for the function that was called last, of the plug-in that this thread used last. `None`: nothing has
+/// happened, and the long way knows why.
+///
+/// # Safety
+///
+/// As for [`call`].
+#[inline]
+unsafe fn call_again(
+    plugin: *mut ExtismPlugin,
+    func_name: *const c_char,
+    data: *const u8,
+    data_len: ExtismSize,
+    host_context: *mut c_void,
+) -> Option<Ended> {
+    let entered = handles::enter_again(plugin)?;
+    // SAFETY: our caller's promise.
+    let input = unsafe { args::bytes("`data`", data, data_len) }.ok()?;
+    // SAFETY: our caller's promise.
+    entered.call_again(|name| unsafe { args::is_text(func_name, name) }, input, host_context)
 }
 
 /// The length in bytes of the output of the last call; 0 while a call runs. Any thread.

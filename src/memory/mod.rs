@@ -185,6 +185,12 @@ impl Blocks {
         true
     }
 
+    /// Whether no block was given out since the last reset.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.last.is_none()
+    }
+
     /// The length that the block at `handle` was asked for with; `None` if no live block begins
     /// there.
     #[inline]

@@ -76,21 +76,21 @@ impl Errors {
 
     /// A call of this thread that had its turn has ended, with this error or with none. What the thread was refused
     /// while it was inside is over with it.
-    pub fn finish(&self, thread: u64, error: Option<&str>) {
+    pub fn finish(&self, thread: impl FnOnce() -> u64, error: Option<&str>) {
         if error.is_none() && !self.any.load(Ordering::Relaxed) {
             return;
         }
         let last = error.map(|text| c_string(text).into());
         let mut texts = self.texts.lock();
         texts.last = last;
-        texts.forget_refusal(thread);
+        texts.forget_refusal(thread());
         self.any.store(true, Ordering::Release);
     }
 
     /// This thread begins another operation on the plug-in: what it was refused is over.
-    pub fn begin(&self, thread: u64) {
+    pub fn begin(&self, thread: impl FnOnce() -> u64) {
         if self.any.load(Ordering::Acquire) {
-            self.texts.lock().forget_refusal(thread);
+            self.texts.lock().forget_refusal(thread());
         }
     }
 
@@ -133,33 +133,33 @@ mod tests {
     fn a_success_after_an_error_clears_it() {
         let errors = Errors::default();
         assert_eq!(seen(&errors, 1), None);
-        errors.finish(1, Some("bad"));
+        errors.finish(|| 1, Some("bad"));
         assert_eq!(seen(&errors, 1).as_deref(), Some("bad"));
         assert_eq!(seen(&errors, 2).as_deref(), Some("bad"));
-        errors.finish(1, None);
+        errors.finish(|| 1, None);
         assert_eq!(seen(&errors, 1), None);
     }
 
     #[test]
     fn a_refusal_is_for_one_thread_and_until_its_next_operation() {
         let errors = Errors::default();
-        errors.finish(1, Some("of the call"));
+        errors.finish(|| 1, Some("of the call"));
         errors.refuse(7, "busy");
         assert_eq!(seen(&errors, 7).as_deref(), Some("busy"));
         assert_eq!(seen(&errors, 8).as_deref(), Some("of the call"));
-        errors.begin(7);
+        errors.begin(|| 7);
         assert_eq!(seen(&errors, 7).as_deref(), Some("of the call"));
         errors.refuse(7, "busy");
-        errors.finish(7, None);
+        errors.finish(|| 7, None);
         assert_eq!(seen(&errors, 7), None, "the refusal came from within that call");
     }
 
     #[test]
     fn what_a_thread_was_given_outlives_the_next_error() {
         let errors = Errors::default();
-        errors.finish(1, Some("first"));
+        errors.finish(|| 1, Some("first"));
         let first = errors.get(1);
-        errors.finish(1, Some("second"));
+        errors.finish(|| 1, Some("second"));
         let texts = errors.texts.lock();
         let given = texts.threads[&1].given.as_ref().unwrap();
         assert_eq!((given.as_ptr(), given.to_str().unwrap()), (first, "first"));
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn threads_that_have_ended_are_forgotten() {
         let errors = Errors::default();
-        errors.finish(0, Some("bad"));
+        errors.finish(|| 0, Some("bad"));
         errors.get(0);
         for thread in 1..10_000 {
             if thread % 1000 == 0 {

@@ -5,6 +5,7 @@ mod compiled;
 mod errors;
 pub(crate) mod manifest;
 #[cfg(feature = "runtime")]
+#[allow(unsafe_code)] // a plug-in that may be gone
 mod plug_in;
 #[allow(unsafe_code)] // the value behind the turn
 pub(crate) mod turn;
@@ -13,4 +14,4 @@ pub(crate) mod turn;
 pub(crate) use compiled::Compiled;
 pub(crate) use errors::c_string;
 #[cfg(feature = "runtime")]
-pub(crate) use plug_in::{HeldPlugin, Plugin};
+pub(crate) use plug_in::{Ended, Entered, HeldPlugin, Plugin};

@@ -1,7 +1,7 @@
 //! A plug-in and the sequence of its calls.
 
 use std::borrow::Cow;
-use std::ffi::{c_char, c_void};
+use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::compiled::Compiled;
 use super::errors::{Errors, Texts};
-use super::turn::{Occupant, Refused, Turn, thread_token};
+use super::turn::{Held, Occupant, Refused, Turn, thread_token};
 use crate::error::{Error, Result};
 use crate::guest::Guest;
 use crate::memory;
@@ -110,7 +110,7 @@ impl Plugin {
 
     /// Calls an export with this input. The whole sequence: turn, deadline, instance, memory, guest, output, error.
     pub fn call(&self, name: &str, input: &[u8], context: *mut c_void) -> Ended {
-        let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = self.deadline();
         let mut body = match self.body.enter(deadline) {
             Ok(body) => body,
             Err(refused) => return self.refused(refused),
@@ -126,6 +126,25 @@ impl Plugin {
         self.finish(outcome.unwrap_or_else(|error| Outcome::failed(error.to_string())))
     }
 
+    /// Enters the plug-in at this place if nobody is inside, and if it is still there.
+    ///
+    /// # Safety
+    ///
+    /// The memory at `this` is that of a plug-in, or of one that was dropped, and nobody has used it since.
+    #[inline]
+    pub unsafe fn enter_if_there<'a>(this: *const Self) -> Option<Entered<'a>> {
+        // SAFETY: the caller's promise; the place of a field is not looked at. Plug-ins are dropped once they were
+        // retired, or if they never got a handle, and then nobody knows their place.
+        let body = unsafe { Turn::enter_if_there(ptr::addr_of!((*this).body)) }?;
+        // SAFETY: the turn that was taken is a part of it, and keeps it there.
+        Some(Entered { plugin: unsafe { &*this }, body })
+    }
+
+    #[inline]
+    fn deadline(&self) -> Option<Instant> {
+        self.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+    }
+
     fn refused(&self, refused: Refused) -> Ended {
         let code = if refused == Refused::TimedOut { 134 } else { -1 };
         let error = Error::new(refused.to_string());
@@ -134,21 +153,18 @@ impl Plugin {
     }
 
     fn finish(&self, outcome: Outcome) -> Ended {
-        self.errors.finish(thread_token(), outcome.error.as_deref());
+        self.errors.finish(thread_token, outcome.error.as_deref());
         Ended { code: outcome.code, error: outcome.error.map(Error::from) }
     }
 
     fn run(&self, body: &mut Body, name: &str, input: &[u8]) -> Outcome {
-        // What was called last can be called again.
-        if !matches!(body, Body::Live(live) if live.last_called(name)) {
-            match self.program.export(name) {
-                Export::Callable => {}
-                Export::Missing => return Outcome::failed(format!("Function not found: {name}")),
-                Export::Other(what) => {
-                    return Outcome::failed(format!(
-                        "the export `{name}` is {what}; what can be called is a function () -> () or () -> (i32)"
-                    ));
-                }
+        match self.program.export(name) {
+            Export::Callable => {}
+            Export::Missing => return Outcome::failed(format!("Function not found: {name}")),
+            Export::Other(what) => {
+                return Outcome::failed(format!(
+                    "the export `{name}` is {what}; what can be called is a function () -> () or () -> (i32)"
+                ));
             }
         }
         // While this runs the body counts as lost, so that a panic leaves no half-done instance behind.
@@ -206,13 +222,19 @@ impl Plugin {
     /// The bytes that a caller passes, copied if they lie in the output of the last call: the next one begins with
     /// emptying that memory.
     pub fn kept<'a>(&self, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>> {
-        let begin = self.output_data().addr();
-        let output = begin..begin.saturating_add(self.output_length() as usize);
-        if !output.contains(&bytes.as_ptr().addr()) {
+        if !self.is_output(bytes) {
             return Ok(Cow::Borrowed(bytes));
         }
         let copy = memory::copied(bytes).ok_or_else(|| Error::new("no memory for a copy of the last output"))?;
         Ok(Cow::Owned(copy))
+    }
+
+    /// Whether these bytes lie in the output of the last call.
+    #[inline]
+    fn is_output(&self, bytes: &[u8]) -> bool {
+        let begin = self.output_data().addr();
+        let output = begin..begin.saturating_add(self.output_length() as usize);
+        output.contains(&bytes.as_ptr().addr())
     }
 
     /// The error that the asking thread sees, or NULL.
@@ -222,7 +244,7 @@ impl Plugin {
 
     /// This thread begins an operation: what it was refused before is forgotten.
     pub fn begin_operation(&self) {
-        self.errors.begin(thread_token());
+        self.errors.begin(thread_token);
     }
 
     /// An operation of this thread was refused: it alone is told.
@@ -297,6 +319,12 @@ impl Plugin {
         self.body.is_freed()
     }
 
+    /// Whether it was freed and no call runs in it any more.
+    #[inline]
+    pub fn is_retired(&self) -> bool {
+        self.body.is_retired()
+    }
+
     /// Takes the locks of the plug-in, for a fork.
     pub fn hold(self: &Arc<Self>) -> HeldPlugin {
         HeldPlugin {
@@ -331,6 +359,64 @@ pub(crate) struct HeldPlugin {
     _errors: HeldIn<Texts>,
     _config: HeldIn<std::collections::BTreeMap<String, String>>,
     _events: HeldIn<u64>,
+}
+
+/// A plug-in that this thread is inside of.
+pub(crate) struct Entered<'a> {
+    plugin: &'a Plugin,
+    body: Held<'a, Body>,
+}
+
+impl Entered<'_> {
+    /// The same as [`Plugin::call`], if it is about the function that was called last and nothing stands in the way;
+    /// else nothing has happened.
+    #[inline]
+    pub fn call_again(
+        mut self,
+        is_name: impl FnOnce(&CStr) -> bool,
+        input: &[u8],
+        context: *mut c_void,
+    ) -> Option<Ended> {
+        let plugin = self.plugin;
+        let Body::Live(live) = &mut *self.body else {
+            return None;
+        };
+        if !live.last_called().is_some_and(is_name) || plugin.is_output(input) || !stack::has_room(stack::CALL) {
+            return None;
+        }
+        plugin.output.clear();
+        let running = Running::begin(plugin, plugin.deadline(), context).ok()?;
+        live.reset();
+        plugin.begin(live.state());
+        let lost = LostByPanic(&mut self);
+        let outcome = lost.0.call_last(input);
+        std::mem::forget(lost);
+        drop(running);
+        Some(plugin.finish(outcome))
+    }
+
+    #[inline]
+    fn call_last(&mut self, input: &[u8]) -> Outcome {
+        let Body::Live(live) = &mut *self.body else {
+            return Outcome::failed(LOST);
+        };
+        let outcome = live.call_last(input);
+        if let Some((data, length)) = live.output() {
+            self.plugin.output.publish(data, length);
+        }
+        outcome
+    }
+}
+
+/// A plug-in in the middle of a call: a panic leaves no half-done instance behind.
+struct LostByPanic<'a, 'b>(&'a mut Entered<'b>);
+
+impl Drop for LostByPanic<'_, '_> {
+    #[cold]
+    fn drop(&mut self) {
+        *self.0.body = Body::Lost;
+        self.0.plugin.errors.finish(thread_token, Some(LOST));
+    }
 }
 
 const LOST: &str = "the plug-in was lost to an internal error of the library; create a new one";

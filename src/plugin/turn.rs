@@ -24,15 +24,17 @@
 //!
 //! The thread inside is the one that *calls*; the guest may run on another thread on its behalf.
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::UnsafeCell;
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 mod waits;
 
+use crate::thread;
 use waits::WAITS;
 pub(crate) use waits::{Held as HeldWaits, hold};
 
@@ -50,16 +52,17 @@ static FORKED: AtomicU64 = AtomicU64::new(0);
 /// A number for the calling thread, never 0 and never used for another one.
 #[inline]
 pub fn thread_token() -> u64 {
-    thread_local! {
-        // Without destructor: it still works while the thread's other variables are being destroyed.
-        static TOKEN: Cell<u64> = const { Cell::new(0) };
-    }
-    TOKEN.with(|token| {
-        if token.get() == 0 {
-            token.set(NEXT.fetch_add(1, Ordering::Relaxed));
-        }
-        token.get()
+    thread::current(|thread| match thread.token.get() {
+        0 => new_token(thread),
+        token => token,
     })
+}
+
+#[cold]
+fn new_token(thread: &thread::Thread) -> u64 {
+    let token = NEXT.fetch_add(1, Ordering::Relaxed);
+    thread.token.set(token);
+    token
 }
 
 /// Whether this thread was one of the parent, and this process is the child of a fork.
@@ -129,6 +132,26 @@ impl<T> Turn<T> {
         if self.take(me) { Ok(self.held(me)) } else { self.enter_slowly(me, deadline) }
     }
 
+    /// Takes the turn if nobody has it, of a turn that may be gone already: a freed one is never taken, and one that is
+    /// taken is not retired before it is left.
+    ///
+    /// # Safety
+    ///
+    /// The memory at `this` belongs to a turn that is there, or to one that was dropped after it was freed and whose
+    /// memory nobody has used since. If nobody frees the turn and drops it all the same while the result lives.
+    #[inline]
+    pub unsafe fn enter_if_there<'a>(this: *const Self) -> Option<Held<'a, T>> {
+        let me = thread_token();
+        // SAFETY: the memory is that of a turn, by the caller's promise, and a number has no destructor: what a dropped
+        // turn leaves in this field still says that it was freed.
+        let state = unsafe { &*ptr::addr_of!((*this).state) };
+        if state.compare_exchange(0, me << OWNER_SHIFT, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            return None;
+        }
+        // SAFETY: it was not freed, so it is there; and until we leave it stays.
+        Some(unsafe { &*this }.held(me))
+    }
+
     /// Takes the turn if nobody has it.
     ///
     /// # Errors
@@ -165,6 +188,13 @@ impl<T> Turn<T> {
     #[inline]
     pub fn is_freed(&self) -> bool {
         self.state.load(Ordering::Acquire) & FREED != 0
+    }
+
+    /// Whether it was freed and nobody is inside: it is out of the registry, or about to be.
+    #[inline]
+    pub fn is_retired(&self) -> bool {
+        let state = self.state.load(Ordering::Acquire);
+        state & FREED != 0 && owner_of(state) == 0
     }
 
     /// Who is inside, for the child of a fork.

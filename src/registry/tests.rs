@@ -103,7 +103,7 @@ fn hashes_of_one_shard_spread() {
 #[test]
 fn the_recent_object_is_found_and_not_kept_alive() {
     let registry = Registry::new(Kind::Plugin);
-    let recent = Recent::new();
+    let recent = Recent::new(|_, _| ());
     let raw = enter(&registry);
     assert!(recent.get(raw + 8, &registry, |_| true).is_none());
     for _ in 0..3 {
@@ -119,7 +119,7 @@ fn the_recent_object_is_found_and_not_kept_alive() {
 #[test]
 fn the_recent_object_changes_with_the_handle() {
     let registry = Registry::new(Kind::Plugin);
-    let recent = Recent::new();
+    let recent = Recent::new(|_, _| ());
     let handles = [enter(&registry), enter(&registry)];
     for raw in handles.into_iter().cycle().take(10) {
         assert_eq!(recent.get(raw, &registry, |_| true).as_deref(), Some(&raw));
@@ -143,7 +143,7 @@ fn threads_insert_find_and_remove_at_once() {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 start.wait();
-                let recent = Recent::new();
+                let recent = Recent::new(|_, _| ());
                 for round in 0..2000 {
                     let own = enter_noted(&REGISTRY);
                     for raw in [own, shared[round % shared.len()], own] {

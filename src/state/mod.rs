@@ -106,6 +106,12 @@ impl State {
         Self::new(of.id, Arc::clone(&of.interrupt), Arc::clone(&of.config), Some(0))
     }
 
+    /// Whether there are no blocks, no input and no output, and were none since the last reset.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.input == Span::default() && self.output == Span::default()
+    }
+
     /// Forgets what belonged to the call before. The blocks are the memory's business ([`crate::guest::reset`]).
     pub fn begin_call(&mut self) {
         self.error = None;

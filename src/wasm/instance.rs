@@ -1,6 +1,7 @@
 //! An instance of a program: the store, Extism memory, and calls into it.
 
 use std::collections::HashMap;
+use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
 use wasmtime::{
@@ -30,8 +31,8 @@ pub(crate) struct Live {
     instance: Instance,
     memory: Memory,
     /// The export that was called last, and the others that were called so far.
-    last: Option<(Box<str>, Function)>,
-    functions: HashMap<Box<str>, Function>,
+    last: Option<(CString, Function)>,
+    functions: HashMap<CString, Function>,
     /// A command ran in this instance: it serves no other call.
     spent: bool,
     /// After the store, so that its modules never go with that: see [`super::engine::Registered`].
@@ -126,24 +127,36 @@ impl Live {
         forget_memory(self.store.into(Store::into_data).state)
     }
 
-    /// Whether the last call was of this export.
+    /// The export that was called last, if it can be called again.
     #[inline]
-    pub fn last_called(&self, name: &str) -> bool {
-        matches!(&self.last, Some((last, _)) if **last == *name)
+    pub fn last_called(&self) -> Option<&CStr> {
+        self.last.as_ref().filter(|_| !self.spent).map(|(name, _)| name.as_c_str())
     }
 
     /// Frees all Extism memory.
+    #[inline]
     pub fn reset(&mut self) {
-        // The guest does not run before it has another input, and is told of that.
-        let mut access = std::mem::ManuallyDrop::new(Access::idle(&mut self.store));
-        guest::reset(&mut *access);
+        if !self.store.data().state.is_empty() {
+            // The guest does not run before it has another input, and is told of that.
+            let mut access = std::mem::ManuallyDrop::new(Access::idle(&mut self.store));
+            guest::reset(&mut *access);
+        }
     }
 
     /// Runs an export that [`Program::export`] says is callable, with this input.
     pub fn call(&mut self, name: &str, input: &[u8]) -> Outcome {
         self.spent = Self::is_command(name);
+        match self.look_up(name) {
+            Ok(()) => self.call_last(input),
+            Err(error) => Outcome::failed(format!("{error:#}")),
+        }
+    }
+
+    /// Runs the export that was called last.
+    #[inline]
+    pub fn call_last(&mut self, input: &[u8]) -> Outcome {
         self.store.data().limits.budget().begin_call();
-        let result = self.run(name, input);
+        let result = self.run(input);
         let ctx = self.store.data();
         let denied = ctx.state.starved || ctx.limits.budget().was_denied();
         if let Err(error) = &result {
@@ -154,20 +167,16 @@ impl Live {
         outcome::classify(result, &self.store.data().state, denied, self.program.places())
     }
 
-    fn run(&mut self, name: &str, input: &[u8]) -> wasmtime::Result<i32> {
+    #[inline]
+    fn run(&mut self, input: &[u8]) -> wasmtime::Result<i32> {
         if self.program.wasi.is_some() {
             wasi::enter();
         }
-        // A cancel or deadline that moved the epoch before this line is not lost: the watchdog moves it again and
-        // again until the call has ended.
-        self.store.set_epoch_deadline(1);
         if let Some(fuel) = self.program.fuel {
             self.store.set_fuel(fuel)?;
         }
+        // Also tells a guest that read the input of the call before that there is none.
         guest::set_input(&mut Access::idle(&mut self.store), input).map_err(wasmtime::Error::new)?;
-        if !self.last_called(name) {
-            self.look_up(name)?;
-        }
         match &self.last {
             Some((_, Function::Plain(function))) => function.call(&mut *self.store, ()).map(|()| 0),
             Some((_, Function::Code(function))) => function.call(&mut *self.store, ()),
@@ -176,11 +185,14 @@ impl Live {
     }
 
     /// Makes this export the last one that was called.
-    #[cold]
     fn look_up(&mut self, name: &str) -> wasmtime::Result<()> {
-        let found = match self.functions.remove_entry(name) {
+        if self.last.as_ref().is_some_and(|(last, _)| last.to_bytes() == name.as_bytes()) {
+            return Ok(());
+        }
+        let name_c = CString::new(name)?;
+        let found = match self.functions.remove_entry(&name_c) {
             Some(known) => known,
-            None => (name.into(), self.find(name)?),
+            None => (name_c, self.find(name)?),
         };
         if let Some((name, function)) = self.last.replace(found) {
             self.functions.insert(name, function);

@@ -18,7 +18,6 @@
 //!     |   <------------ done ------------ work has returned
 //! ```
 
-use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
@@ -26,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::sync::{Condvar, Mutex};
+use crate::thread;
 
 mod threads;
 
@@ -49,13 +49,6 @@ const WAIT: usize = 12 * 1024;
 /// Counts the forks behind this process: a thread that was waited for is gone after one.
 static FORKS: AtomicU64 = AtomicU64::new(0);
 
-thread_local! {
-    /// The lowest and the highest address of this thread's own stack; 0 and 0 as long as nobody asked.
-    static ENDS: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
-    /// On a thread of ours that runs a guest: the thread that waits for it.
-    static CALLER: Cell<*const Exchange> = const { Cell::new(ptr::null()) };
-}
-
 /// How much stack is left.
 enum Left {
     Bytes(usize),
@@ -65,7 +58,7 @@ enum Left {
 
 /// Whether this many bytes of stack are left to the calling thread.
 #[inline]
-pub(super) fn has_room(needed: usize) -> bool {
+pub(crate) fn has_room(needed: usize) -> bool {
     matches!(left(), Left::Bytes(left) if left >= needed)
 }
 
@@ -75,7 +68,7 @@ fn left() -> Left {
         let marker = MaybeUninit::<u8>::uninit();
         marker.as_ptr().addr()
     };
-    let (low, high) = match ENDS.get() {
+    let (low, high) = match thread::current(|thread| thread.stack.get()) {
         (0, 0) => measure(),
         ends => ends,
     };
@@ -98,7 +91,7 @@ fn measure() -> (usize, usize) {
         }
     };
     let ends = if known { (base.addr(), base.addr().saturating_add(size)) } else { (1, 1) };
-    ENDS.set(ends);
+    thread::current(|thread| thread.stack.set(ends));
     ends
 }
 
@@ -123,9 +116,9 @@ fn elsewhere<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R> {
     let (mut work, mut result) = (Some(work), None);
     let mut run = || {
         if let Some(work) = work.take() {
-            CALLER.set(&exchange);
+            thread::current(|thread| thread.exchange.set(ptr::from_ref(&exchange).cast()));
             result = Some(catch_unwind(AssertUnwindSafe(work)));
-            CALLER.set(ptr::null());
+            thread::current(|thread| thread.exchange.set(ptr::null()));
         }
         exchange.done();
     };
@@ -148,12 +141,12 @@ fn elsewhere<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R> {
 /// Runs a callback of the host on the thread that the host called from.
 #[inline]
 pub(super) fn on_calling_thread(callback: impl FnOnce()) {
-    let caller = CALLER.get();
+    let caller = thread::current(|thread| thread.exchange.get());
     if caller.is_null() {
         return callback();
     }
     // SAFETY: set while the work of `elsewhere` runs, whose thread keeps the exchange until that has ended.
-    hand_back(unsafe { &*caller }, callback);
+    hand_back(unsafe { &*caller.cast::<Exchange>() }, callback);
 }
 
 #[cold]

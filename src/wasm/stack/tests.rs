@@ -92,7 +92,7 @@ fn without_room_to_wait_it_is_an_error() {
 #[test]
 fn a_stack_of_nobody_counts_as_small() {
     with_little_stack(|| {
-        ENDS.set((1, 1));
+        crate::thread::current(|thread| thread.stack.set((1, 1)));
         let here = id();
         assert_ne!(with_room(CALL, id).unwrap(), here);
     });
