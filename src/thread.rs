@@ -16,6 +16,9 @@ pub(crate) struct Thread {
     pub stack: Cell<(usize, usize)>,
     /// On a thread of the library that runs a guest: the exchange with the thread that waits for it (`wasm::stack`).
     pub exchange: Cell<*const ()>,
+    /// The innermost callback of the host that it runs: the handle that was given to it, and the plug-in's part that
+    /// the handle stands for (`wasm::ctx`).
+    pub callback: Cell<(u64, *const ())>,
     /// The plug-in that it used last: the handle, and where the plug-in lies or lay (`ffi::handles`).
     pub recent: Cell<(u64, *const ())>,
 }
@@ -27,6 +30,7 @@ thread_local! {
             failed: Cell::new(false),
             stack: Cell::new((0, 0)),
             exchange: Cell::new(ptr::null()),
+            callback: Cell::new((0, ptr::null())),
             recent: Cell::new((0, ptr::null())),
         }
     };

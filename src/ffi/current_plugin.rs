@@ -12,6 +12,7 @@ use super::types::{ExtismCurrentPlugin, ExtismMemoryHandle, ExtismSize};
 use crate::error::{Error, Result};
 use crate::guest::{self, Guest};
 use crate::registry::{Kind, Misuse};
+use crate::wasm::Host;
 
 /// The base address of the plug-in's Extism memory.
 ///
@@ -63,19 +64,25 @@ pub unsafe extern "C" fn extism_current_plugin_memory_free(plugin: *mut ExtismCu
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn extism_current_plugin_host_context(plugin: *mut ExtismCurrentPlugin) -> *mut c_void {
     boundary(|| {
-        let found = handles::plugin_in_use(plugin, Kind::CurrentPlugin)?;
-        match found.with_guest(|_| found.host_context()) {
-            Some(context) => Ok(context),
-            None => Err(outside(plugin)),
-        }
+        let context = |host: &Host| host.with_guest(|_| host.context());
+        with_host(plugin, context)?.ok_or_else(|| outside(plugin))
     })
 }
 
 fn with_guest<T: FailValue>(plugin: *mut ExtismCurrentPlugin, work: impl FnOnce(&mut dyn Guest) -> Result<T>) -> T {
-    boundary(|| {
-        let found = handles::plugin_in_use(plugin, Kind::CurrentPlugin)?;
-        found.with_guest(work).unwrap_or_else(|| Err(outside(plugin)))
-    })
+    boundary(|| with_host(plugin, |host| host.with_guest(work))?.unwrap_or_else(|| Err(outside(plugin))))
+}
+
+/// Works with what the handle stands for. Most often it is used in the very callback that received it.
+#[inline]
+fn with_host<R>(plugin: *mut ExtismCurrentPlugin, work: impl FnOnce(&Host) -> R) -> Result<R> {
+    let mut work = Some(work);
+    let mut once = |host: &Host| work.take().map(|work| work(host));
+    let done = match Host::of_callback(handles::number(plugin), &mut once) {
+        Some(done) => done,
+        None => once(handles::plugin_in_use(plugin, Kind::CurrentPlugin)?.host()),
+    };
+    done.ok_or_else(|| outside(plugin))
 }
 
 fn outside(plugin: *mut ExtismCurrentPlugin) -> Error {

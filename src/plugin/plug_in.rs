@@ -13,7 +13,6 @@ use super::compiled::Compiled;
 use super::errors::{Errors, Texts};
 use super::turn::{Held, Occupant, Refused, Turn, thread_token};
 use crate::error::{Error, Result};
-use crate::guest::Guest;
 use crate::memory;
 use crate::state::interrupt::Interrupt;
 use crate::state::{Config, State};
@@ -304,14 +303,9 @@ impl Plugin {
         self.timer.cancel();
     }
 
-    /// The pointer that the host gave with the running call; NULL outside of calls.
-    pub fn host_context(&self) -> *mut c_void {
-        self.host.context()
-    }
-
-    /// Works on the guest whose callback runs; `None` outside of callbacks.
-    pub fn with_guest<R>(&self, work: impl FnOnce(&mut dyn Guest) -> R) -> Option<R> {
-        self.host.with_guest(work)
+    /// What its callbacks work with.
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// Whether the host has freed it. A call may still run then.

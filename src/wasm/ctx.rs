@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use uuid::Uuid;
-use wasmtime::{AsContextMut, Caller, Extern, Global, Memory, Store, Val};
+use wasmtime::{AsContext, AsContextMut, Caller, Extern, Global, Memory, Store, Val};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
@@ -17,6 +17,7 @@ use crate::guest::{Guest, http};
 use crate::memory;
 use crate::state::interrupt::Interrupt;
 use crate::state::{Span, State};
+use crate::thread;
 
 /// What a compiled plug-in decided for all plug-ins made of it.
 #[derive(Debug)]
@@ -49,7 +50,37 @@ impl Host {
         self.context.store(context, Ordering::Relaxed);
     }
 
+    /// Runs a callback on this thread, which finds its way back by [`Self::of_callback`].
+    fn inside(&self, callback: impl FnOnce()) {
+        /// Remembers the callback around this one.
+        struct Outer((u64, *const ()));
+
+        impl Drop for Outer {
+            #[inline]
+            fn drop(&mut self) {
+                thread::current(|thread| thread.callback.set(self.0));
+            }
+        }
+
+        let this = (self.current, ptr::from_ref(self).cast());
+        let _outer = Outer(thread::current(|thread| thread.callback.replace(this)));
+        callback();
+    }
+
+    /// Works with the plug-in of the innermost callback that runs on this thread, if it is the one of this handle.
+    #[inline]
+    pub fn of_callback<R>(current: u64, work: impl FnOnce(&Self) -> R) -> Option<R> {
+        let (handle, host) = thread::current(|thread| thread.callback.get());
+        if handle != current || host.is_null() {
+            return None;
+        }
+        // SAFETY: it was put there by `inside`, which is on this thread's stack, borrows it and takes it back before it
+        // returns.
+        Some(work(unsafe { &*host.cast::<Self>() }))
+    }
+
     /// Works on the guest whose callback runs; `None` outside of callbacks.
+    #[inline]
     pub fn with_guest<R>(&self, work: impl FnOnce(&mut dyn Guest) -> R) -> Option<R> {
         self.slot.with(work)
     }
@@ -62,7 +93,7 @@ pub(super) struct Ctx {
     pub settings: Arc<Settings>,
     pub limits: Limits,
     /// Extism memory; unknown only while the start function of a module that defines it runs.
-    pub memory: Option<Memory>,
+    pub memory: Option<ExtismMemory>,
     /// Where the guest's own instructions find the input, if it has any that read it.
     pub input: Option<InputGlobals>,
     pub wasi: Option<WasiP1Ctx>,
@@ -94,6 +125,50 @@ impl Ctx {
     /// Deadline and cancel flag of the running call.
     pub fn interrupt(&self) -> &Interrupt {
         &self.state.interrupt
+    }
+}
+
+/// The Extism memory of one instance, and where its bytes are.
+///
+/// Nobody but [`Access`] makes it larger: no module can name it.
+#[derive(Clone, Copy)]
+pub(super) struct ExtismMemory {
+    memory: Memory,
+    base: NonNull<u8>,
+    size: usize,
+}
+
+// SAFETY: the pointer is used only by who has the store to itself (`bytes`), on whatever thread.
+unsafe impl Send for ExtismMemory {}
+// SAFETY: as above.
+unsafe impl Sync for ExtismMemory {}
+
+impl ExtismMemory {
+    /// Takes in a memory of this store.
+    pub fn new(memory: Memory, store: impl AsContext) -> Self {
+        let bytes = memory.data(&store);
+        Self { memory, base: NonNull::from(bytes).cast(), size: bytes.len() }
+    }
+
+    /// All of it.
+    ///
+    /// # Safety
+    ///
+    /// The store that it belongs to lives for `'a`, no guest runs in it meanwhile, and the caller has it to itself.
+    #[inline]
+    pub unsafe fn bytes<'a>(self) -> &'a mut [u8] {
+        // SAFETY: the base of a memory does not move in our engines (`memory_may_move(false)`), and it never shrinks;
+        // the rest is the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.size) }
+    }
+
+    #[cold]
+    fn grow(mut self, to: u64, store: &mut impl AsContextMut<Data = Ctx>) -> bool {
+        let missing = to.div_ceil(PAGE).saturating_sub(self.size as u64 / PAGE);
+        let grown = missing == 0 || self.memory.grow(&mut *store, missing).is_ok();
+        self.size = self.memory.data_size(&*store);
+        store.as_context_mut().data_mut().memory = Some(self);
+        grown
     }
 }
 
@@ -166,8 +241,6 @@ impl Outer {
 /// What happens to the input through it, the guest's instructions see when it is dropped.
 pub(super) struct Access<C: Holder> {
     context: C,
-    /// Absent only where a start function calls before its module's memory can be known.
-    memory: Option<Memory>,
 }
 
 impl<'a> Access<&'a mut Caller<'static, Ctx>> {
@@ -182,14 +255,14 @@ impl<'a> Access<&'a mut Caller<'static, Ctx>> {
         // inside of `Caller` never leaves this type. With `outer`, it is a caller whose frame waits below us on the
         // stack (`Outer::of`), and which only the innermost command's host functions reach, one at a time.
         let context = unsafe { &mut *pointer.as_ptr() };
-        let memory = match context.data().memory {
-            Some(memory) => Some(memory),
-            None => memory_of_start_function(context),
-        };
-        Self { context, memory }
+        if context.data().memory.is_none() {
+            find_memory_of_start_function(context);
+        }
+        Self { context }
     }
 
     /// Byte 0 is zero whenever a callback starts: some SDKs read text from the memory's base up to the first NUL.
+    #[inline]
     pub fn begin_callback(&mut self) {
         if let Some(byte) = self.parts().0.first_mut() {
             *byte = 0;
@@ -201,25 +274,24 @@ impl<'a> Access<&'a mut Caller<'static, Ctx>> {
         let host: *const Host = Arc::as_ptr(&self.context.data().host);
         // SAFETY: the store holds this `Arc` for as long as it lives, and it lives through the call that we are in.
         let host = unsafe { &*host };
-        host.slot.lend(self.context, || stack::on_calling_thread(|| callback(host.current)));
+        host.slot.lend(self.context, || stack::on_calling_thread(|| host.inside(|| callback(host.current))));
     }
 }
 
 /// A start function runs before the instance is ours; its own caller knows the memory.
 #[cold]
-fn memory_of_start_function(caller: &mut Caller<'_, Ctx>) -> Option<Memory> {
+fn find_memory_of_start_function(caller: &mut Caller<'_, Ctx>) {
     let memory = caller.get_export(rewrite::MEMORY).and_then(Extern::into_memory);
+    let memory = memory.map(|memory| ExtismMemory::new(memory, &*caller));
     let input = InputGlobals::find(|name| caller.get_export(name).and_then(Extern::into_global));
     let ctx = caller.data_mut();
     (ctx.memory, ctx.input) = (memory, input);
-    memory
 }
 
 impl<'a> Access<&'a mut Store<Ctx>> {
     /// Of a plug-in whose guest does not run.
     pub fn idle(store: &'a mut Store<Ctx>) -> Self {
-        let memory = store.data().memory;
-        Self { context: store, memory }
+        Self { context: store }
     }
 }
 
@@ -253,30 +325,30 @@ impl<C: Holder> Drop for Access<C> {
 }
 
 impl<C: Holder> Guest for Access<C> {
+    #[inline]
     fn parts(&mut self) -> (&mut [u8], &mut State) {
-        match self.memory {
-            Some(memory) => {
-                let (bytes, ctx) = memory.data_and_store_mut(&mut self.context);
-                (bytes, &mut ctx.state)
-            }
-            None => (&mut [], &mut self.context.ctx().state),
-        }
+        let ctx = self.context.ctx();
+        let bytes = match ctx.memory {
+            // SAFETY: we have the store to ourselves for as long as `self` is borrowed, and the guest waits for us or
+            // does not run. Its data, where `state` lies, is not in the memory of a guest.
+            Some(memory) => unsafe { memory.bytes() },
+            None => &mut [],
+        };
+        (bytes, &mut ctx.state)
     }
 
+    #[inline]
     fn state(&mut self) -> &mut State {
         &mut self.context.ctx().state
     }
 
+    #[inline]
     fn size(&mut self) -> u64 {
-        self.memory.map_or(0, |memory| memory.data_size(&self.context) as u64)
+        self.context.ctx().memory.map_or(0, |memory| memory.size as u64)
     }
 
     fn grow(&mut self, to: u64) -> bool {
-        let Some(memory) = self.memory else {
-            return false;
-        };
-        let missing = to.div_ceil(PAGE).saturating_sub(memory.size(&self.context));
-        missing == 0 || memory.grow(&mut self.context, missing).is_ok()
+        self.context.ctx().memory.is_some_and(|memory| memory.grow(to, &mut self.context))
     }
 
     fn erase(&mut self, bytes: u64) {

@@ -81,22 +81,24 @@ fn dispatch(
     values: &mut [MaybeUninit<ValRaw>],
 ) -> wasmtime::Result<()> {
     const ZERO: Number = Number { kind: 0, bits: 0 };
-    let count = function.params.len() + function.results.len();
+    let (params, results) = (&*function.params, &*function.results);
+    let count = params.len() + results.len();
     let mut stack = [ZERO; ON_STACK];
     let mut heap = Vec::new();
-    let numbers = if count <= ON_STACK {
-        &mut stack[..count]
-    } else {
-        heap.resize(count, ZERO);
-        &mut heap[..]
+    let numbers = match stack.get_mut(..count) {
+        Some(numbers) => numbers,
+        None => {
+            heap.resize(count, ZERO);
+            &mut heap[..]
+        }
     };
-    let (inputs, outputs) = numbers.split_at_mut(function.params.len());
-    for ((input, ty), value) in inputs.iter_mut().zip(&function.params).zip(values.iter()) {
+    let (inputs, outputs) = numbers.split_at_mut(params.len());
+    for ((input, ty), value) in inputs.iter_mut().zip(params).zip(&*values) {
         // SAFETY: wasmtime initialises as many values as the function has parameters, which `params` was made of.
-        let value = unsafe { value.assume_init() };
+        let value = unsafe { value.assume_init_ref() };
         *input = Number { kind: *ty as u32, bits: bits_of(value, *ty) };
     }
-    for (output, ty) in outputs.iter_mut().zip(&function.results) {
+    for (output, ty) in outputs.iter_mut().zip(results) {
         output.kind = *ty as u32;
     }
 
@@ -105,13 +107,13 @@ fn dispatch(
     access.lend(|current| (function.callback)(current, inputs, outputs));
 
     // A callback may have overwritten the types; the declared ones count.
-    for ((output, ty), value) in outputs.iter().zip(&function.results).zip(values) {
+    for ((output, ty), value) in outputs.iter().zip(results).zip(values) {
         value.write(raw_of(output.bits, *ty));
     }
     Ok(())
 }
 
-fn bits_of(value: ValRaw, ty: NumberType) -> u64 {
+fn bits_of(value: &ValRaw, ty: NumberType) -> u64 {
     match ty {
         NumberType::I32 => u64::from(value.get_u32()),
         NumberType::I64 => value.get_u64(),

@@ -10,13 +10,13 @@ use wasmtime::{
 };
 use wasmtime_wasi::p1::WasiP1Ctx;
 
-use super::ctx::{Access, Ctx, Host, InputGlobals};
+use super::ctx::{Access, Ctx, ExtismMemory, Host, InputGlobals};
 use super::engine::{self, Registered, environment};
 use super::limits::{Budget, Limits, MEMORY_MAX, PAGE};
 use super::link::{Directory, Link, Linked, Program};
 pub(crate) use super::outcome::Outcome;
 use super::{linked, outcome, rewrite, wasi};
-use crate::guest::{self, Fail};
+use crate::guest::{self, Fail, Guest};
 use crate::state::{Span, State};
 
 /// The export that runs in a fresh instance each time.
@@ -29,7 +29,6 @@ const EXITED: &str = "the plug-in exited (with code 0) in its start-up; the func
 pub(crate) struct Live {
     store: Registered<Store<Ctx>>,
     instance: Instance,
-    memory: Memory,
     /// The export that was called last, and the others that were called so far.
     last: Option<(CString, Function)>,
     functions: HashMap<CString, Function>,
@@ -89,16 +88,16 @@ impl Live {
                 Err(error) => instantiated = Err(wasmtime::Error::new(Fail::Error(error))),
             }
         }
-        let started = instantiated.and_then(|(instance, memory)| {
+        let started = instantiated.and_then(|instance| {
             if !command {
                 start_up(&mut store, instance)?;
             }
-            Ok((instance, memory))
+            Ok(instance)
         });
         match started {
-            Ok((instance, memory)) => {
+            Ok(instance) => {
                 let (program, functions) = (Arc::clone(program), HashMap::new());
-                Ok(Box::new(Self { program, store, instance, memory, last: None, functions, spent: false }))
+                Ok(Box::new(Self { program, store, instance, last: None, functions, spent: false }))
             }
             Err(error) => {
                 let denied = store.data().limits.budget().was_denied();
@@ -217,7 +216,8 @@ impl Live {
         if span.length == 0 {
             return None;
         }
-        let bytes = self.memory.data(&*self.store);
+        let mut access = Access::idle(&mut self.store);
+        let (bytes, _) = access.parts();
         let output = crate::memory::range(span.offset, span.length, bytes.len()).and_then(|range| bytes.get(range))?;
         Some((output.as_ptr(), span.length))
     }
@@ -234,7 +234,7 @@ impl Live {
             core_dump(&mut *self.store, error);
         }
         if let (Some(path), true) = (&environment().memdump, error.is::<Trap>()) {
-            report(path, std::fs::write(path, self.memory.data(&*self.store)));
+            report(path, std::fs::write(path, Access::idle(&mut self.store).parts().0));
         }
     }
 }
@@ -253,7 +253,7 @@ fn report(path: &std::path::Path, written: std::io::Result<()>) {
 }
 
 /// Makes an instance of the main module, with all that it is linked with, and finds its Extism memory.
-fn instantiate(program: &Program, linked: &Linked, store: &mut Store<Ctx>) -> wasmtime::Result<(Instance, Memory)> {
+fn instantiate(program: &Program, linked: &Linked, store: &mut Store<Ctx>) -> wasmtime::Result<Instance> {
     let facts = &linked.main.facts;
     if let Some(fuel) = program.fuel {
         store.set_fuel(fuel)?;
@@ -261,7 +261,7 @@ fn instantiate(program: &Program, linked: &Linked, store: &mut Store<Ctx>) -> wa
     if !facts.has_own_memory {
         store.data_mut().limits.expect_initial(1);
         let memory = Memory::new(&mut *store, MemoryType::new64(1, Some(MEMORY_MAX / PAGE)))?;
-        store.data_mut().memory = Some(memory);
+        store.data_mut().memory = Some(ExtismMemory::new(memory, &*store));
     }
     let instance = match &*linked.link {
         Link::Single(pre) => {
@@ -277,13 +277,14 @@ fn instantiate(program: &Program, linked: &Linked, store: &mut Store<Ctx>) -> wa
         }
     };
     if facts.has_own_memory {
-        store.data_mut().memory = instance.get_memory(&mut *store, rewrite::MEMORY);
+        let memory = instance.get_memory(&mut *store, rewrite::MEMORY);
+        store.data_mut().memory = memory.map(|memory| ExtismMemory::new(memory, &*store));
     }
     if facts.reads_input {
         store.data_mut().input = InputGlobals::find(|name| instance.get_global(&mut *store, name));
     }
     match store.data().memory {
-        Some(memory) => Ok((instance, memory)),
+        Some(_) => Ok(instance),
         None => Err(wasmtime::Error::msg("the instance has no Extism memory")),
     }
 }
