@@ -14,6 +14,7 @@ OUT=$ROOT/build/test                                        # scratch, empty at 
 CACHE=${CACHE:-$ROOT/build/cache}                           # downloads, kept
 export ROOT EXTISM_LIB EXTISM_INCLUDE OUT CACHE
 logs=$ROOT/build/test-logs
+export EXTISM_CACHE_CONFIG= # what is on disk from an earlier run must not decide what is tested
 unset MAKEFLAGS MAKELEVEL # of `make test`; steps that call make start afresh
 
 if [ ! -e "$EXTISM_LIB" ]; then

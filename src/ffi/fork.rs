@@ -21,7 +21,7 @@ use crate::logging;
 use crate::plugin::{Plugin, turn};
 use crate::state::interrupt;
 use crate::sync::{Mutex, MutexGuard};
-use crate::wasm::{engine, prepare_disk, prepare_wasi, stack, watchdog};
+use crate::wasm::{engine, prepare_wasi, stack, watchdog};
 
 /// Sees to it that forks are survived, from the first object that the library makes.
 pub(super) fn prepare() {
@@ -31,7 +31,6 @@ pub(super) fn prepare() {
         engine::environment();
         interrupt::now_ns();
         prepare_wasi();
-        prepare_disk();
         // SAFETY: the handlers are functions of this library, which stays loaded. Out of memory, the one error that
         // there is, means that forks are not survived.
         unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };

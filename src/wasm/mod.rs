@@ -45,7 +45,6 @@ pub(crate) use {
     function::{Number, NumberType, Offer, UserFunction},
     instance::Live,
     link::{Directory, Export, Program, Request, SourceModule},
-    module::prepare as prepare_disk,
     outcome::Outcome,
     wasi::prepare as prepare_wasi,
 };

@@ -22,7 +22,6 @@ use crate::error::{Error, Result};
 use crate::guest::TABLE;
 
 pub(super) use cache::{Held, hold};
-pub(crate) use disk::prepare;
 
 /// One compiled module. A clone shares the code.
 #[derive(Clone)]
@@ -61,13 +60,25 @@ type Id = [u8; 32];
 pub(super) fn load(key: EngineKey, source: &SourceModule, append: Option<Taken<'_>>) -> Result<Registered<Part>> {
     let home = Home::new(key, append.is_some())?;
     let id = identify(key, &home.engine, &source.bytes, append);
+    let tell = |how: &str| {
+        let length = source.bytes.len();
+        log::debug!(target: "extism", "module `{}` ({length} bytes): {how}", source.name);
+    };
     if let Some(part) = cache::get(&id) {
+        tell("compiled before in this process");
         return Ok(part);
     }
     let part = match disk::read(&id, &home) {
-        Some(part) => part,
-        None => compile(&id, &home, &source.bytes, append)
-            .map_err(|error| error.context(format_args!("module `{}`", source.name)))?,
+        Some(part) => {
+            tell("read from disk");
+            part
+        }
+        None => {
+            let part = compile(&id, &home, &source.bytes, append)
+                .map_err(|error| error.context(format_args!("module `{}`", source.name)))?;
+            tell("compiled");
+            part
+        }
     };
     cache::put(id, &part);
     Ok(part)

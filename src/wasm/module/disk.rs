@@ -27,7 +27,7 @@ use wasmtime::{Engine, Module};
 
 use super::{Facts, Home, Id, Part};
 use crate::error::{Error, Result};
-use crate::wasm::engine::Registered;
+use crate::wasm::engine::{self, Registered};
 use crate::wasm::rewrite::Places;
 
 /// What all files together may have, unless the configuration says otherwise.
@@ -60,14 +60,18 @@ static FOLDER: Lazy<Option<Folder>> = Lazy::new(|| match Folder::of_environment(
     }
 });
 
-/// Finds out where files lie, so that no fork comes in between.
-pub(crate) fn prepare() {
-    Lazy::force(&FOLDER);
+fn folder() -> Option<&'static Folder> {
+    let folder = Lazy::get(&FOLDER).unwrap_or_else(|| {
+        // No fork comes in between.
+        let _registration = engine::registration();
+        Lazy::force(&FOLDER)
+    });
+    folder.as_ref()
 }
 
 /// The module of this id, if there is a good file for it.
 pub(super) fn read(id: &Id, home: &Home) -> Option<Registered<Part>> {
-    let folder = FOLDER.as_ref()?;
+    let folder = folder()?;
     let path = folder.file(id);
     let file = open(&path)?;
     let facts = match check(&file, id) {
@@ -95,7 +99,7 @@ pub(super) fn write(id: &Id, artifact: &[u8], facts: &Facts) {
     if artifact.len() < WORTHWHILE {
         return;
     }
-    let Some(folder) = FOLDER.as_ref() else {
+    let Some(folder) = folder() else {
         return;
     };
     if let Err(error) = folder.write(id, artifact, facts) {
