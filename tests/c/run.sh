@@ -3,20 +3,24 @@
 #
 # NAME is the scratch directory below $OUT that the programs lie and run in; the flags are more flags
 # for the compiler, such as -fsanitize=address. A failing program does not keep the others from running.
+# FILTER chooses tests by a part of their names; EXTISM_TEST_SLOWDOWN multiplies the deadlines.
 set -u
 
 out=$OUT/$1
 shift
 mkdir -p "$out"
 cd "$out" || exit 1
+deadline=$((600 * ${EXTISM_TEST_SLOWDOWN:-1}))
 
 failed=0
 for source in "$ROOT"/tests/c/test_*.c; do
     name=$(basename "$source" .c)
     echo "== $name"
+    # Programs that load the library themselves name none of its functions, and are not linked to it.
     ${CC:-cc} -std=c11 -Wall -Wextra -pedantic -Werror -g -pthread "$@" -I"$EXTISM_INCLUDE" \
-        -o "$name" "$source" "$EXTISM_LIB" -Wl,-rpath,"$(dirname "$EXTISM_LIB")" &&
-        timeout --kill-after=10 300 "./$name"
+        -o "$name" "$source" "$ROOT/tests/c/check.c" \
+        -Wl,--as-needed "$EXTISM_LIB" -Wl,-rpath,"$(dirname "$EXTISM_LIB")" &&
+        timeout --kill-after=10 "$deadline" "./$name" ${FILTER:+"$FILTER"}
     status=$?
     if [ $status -ne 0 ]; then
         echo "$name: ended with $status"

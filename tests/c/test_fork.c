@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -17,15 +18,9 @@
 /* What a child says: which check failed, as its exit code; 0 for none. A child that does not
  * answer in time hangs, and is killed. */
 static int outcome_of(pid_t child) {
-  for (int i = 0; i < 3000; i++) {
-    int status;
-    if (waitpid(child, &status, WNOHANG) == child)
-      return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-    nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
-  }
-  kill(child, SIGKILL);
-  waitpid(child, NULL, 0);
-  return 2000;
+  int status;
+  if (!check_wait(child, 30, &status)) return 2000;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
 #define IN_CHILD(BODY)                  \
