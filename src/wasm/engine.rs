@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use once_cell::sync::Lazy;
 use wasmparser::WasmFeatures;
@@ -21,18 +21,19 @@ use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub(crate) struct EngineKey {
     /// Whether instructions are counted, for plug-ins with a fuel limit.
     pub fuel: bool,
-    /// Whether this process is the child of a fork: the threads that compile in parallel stayed in the parent.
-    forked: bool,
+    /// How many forks this process has behind it. In the child of a fork the engines of the parent may be locked for
+    /// ever, and the threads that compile in parallel stayed in the parent.
+    forks: u32,
 }
 
 impl EngineKey {
     /// Of plug-ins with or without a fuel limit, in this process.
     pub fn new(fuel: bool) -> Self {
-        Self { fuel, forked: FORKED.load(Ordering::Relaxed) }
+        Self { fuel, forks: FORKS.load(Ordering::Relaxed) }
     }
 }
 
-static FORKED: AtomicBool = AtomicBool::new(false);
+static FORKS: AtomicU32 = AtomicU32::new(0);
 static ENGINES: Lazy<Mutex<HashMap<EngineKey, Engine>>> = Lazy::new(Default::default);
 
 /// Taken for reading while Wasmtime changes what it has for the whole process (the list of compiled code, the
@@ -44,12 +45,24 @@ pub(super) fn registration() -> RwLockReadGuard<'static, ()> {
     REGISTRATION.read()
 }
 
-/// Compiled code, which leaves Wasmtime's list as it is dropped.
-pub(super) struct Registered<T>(ManuallyDrop<T>);
+/// Compiled code, which leaves Wasmtime's lists as it is dropped.
+///
+/// What the parent made stays in the child of a fork: the lists of its engine may be locked for ever there.
+pub(super) struct Registered<T> {
+    code: ManuallyDrop<T>,
+    forks: u32,
+}
 
 impl<T> Registered<T> {
     pub fn new(code: T) -> Self {
-        Self(ManuallyDrop::new(code))
+        Self { code: ManuallyDrop::new(code), forks: FORKS.load(Ordering::Relaxed) }
+    }
+
+    /// Gives the code to somebody who does not let a fork happen while it is dropped.
+    pub fn into_inner(self, _registration: &RwLockReadGuard<'static, ()>) -> T {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so nobody uses the code through it any more.
+        unsafe { ManuallyDrop::take(&mut this.code) }
     }
 }
 
@@ -57,15 +70,23 @@ impl<T> Deref for Registered<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.0
+        &self.code
+    }
+}
+
+impl<T> DerefMut for Registered<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.code
     }
 }
 
 impl<T> Drop for Registered<T> {
     fn drop(&mut self) {
         let _registration = registration();
-        // SAFETY: it is not used any more.
-        unsafe { ManuallyDrop::drop(&mut self.0) }
+        if self.forks == FORKS.load(Ordering::Relaxed) {
+            // SAFETY: it is not used any more.
+            unsafe { ManuallyDrop::drop(&mut self.code) }
+        }
     }
 }
 
@@ -83,7 +104,7 @@ pub(crate) fn hold() -> Held {
 impl Held {
     /// In the child of a fork, which compiles on the calling thread, in engines of its own.
     pub fn forget_parent(&mut self) {
-        FORKED.store(true, Ordering::Relaxed);
+        FORKS.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -167,7 +188,7 @@ fn configure(key: EngineKey, environment: &Environment) -> Config {
         .wasm_features(REFUSED, false)
         .wasm_features(FEATURES, true)
         .consume_fuel(key.fuel)
-        .parallel_compilation(!key.forked)
+        .parallel_compilation(key.forks == 0)
         .epoch_interruption(true)
         .max_wasm_stack(stack::WASM)
         .memory_reservation(MEMORY_MAX)

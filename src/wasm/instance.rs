@@ -13,7 +13,8 @@ use super::engine::environment;
 use super::limits::{Budget, Limits, MEMORY_MAX, PAGE};
 use super::link::{Directory, Link, Program};
 pub(crate) use super::outcome::Outcome;
-use super::{linked, outcome, rewrite, wasi};
+use super::traps::{Code, Visit};
+use super::{linked, outcome, rewrite, traps, wasi};
 use crate::guest::{self, Fail};
 use crate::state::{Span, State};
 
@@ -76,7 +77,8 @@ impl Live {
             wasi,
             outer: None,
         };
-        let mut store = prepare_store(&program.engine, ctx);
+        let _visit = Visit;
+        let mut store = prepare_store(&program.engine, ctx, &program.code);
         match Self::instantiate(program, &mut store, command) {
             Ok((instance, memory)) => {
                 let (program, functions) = (Arc::clone(program), HashMap::new());
@@ -159,6 +161,7 @@ impl Live {
 
     /// Runs an export that [`Program::export`] says is callable, with this input.
     pub fn call(&mut self, name: &str, input: &[u8]) -> Outcome {
+        let _visit = Visit;
         self.spent = Self::is_command(name);
         self.store.data().limits.budget().begin_call();
         let result = self.run(name, input);
@@ -267,8 +270,9 @@ fn forget_memory(mut state: Box<State>) -> Box<State> {
 }
 
 /// A store for a guest of this plug-in: its limits are in force, and it looks at its deadline whenever the epoch moves.
-pub(super) fn prepare_store(engine: &wasmtime::Engine, ctx: Ctx) -> Store<Ctx> {
+pub(super) fn prepare_store(engine: &wasmtime::Engine, ctx: Ctx, code: &Code) -> Store<Ctx> {
     let mut store = Store::new(engine, ctx);
+    traps::guard(&mut store, code);
     store.limiter(|ctx| &mut ctx.limits);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|store| {

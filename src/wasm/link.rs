@@ -15,6 +15,7 @@ use super::instance::prepare_store;
 use super::limits::{Budget, MEMORY_MAX, TABLE_ELEMENT};
 use super::linked::{self, LinkedModule};
 use super::rewrite::{self, Places, Taken};
+use super::traps::Code;
 use super::wasi;
 use crate::error::{Error, Result};
 use crate::guest::{self, Fail, TABLE, Type};
@@ -66,6 +67,8 @@ pub(crate) struct Program {
     pub(super) engine: Engine,
     pub(super) main: Registered<Part>,
     pub(super) link: Registered<Link>,
+    /// The code of all modules.
+    pub(super) code: Code,
     pub(super) settings: Arc<Settings>,
     pub(super) wasi: Option<Vec<Directory>>,
     pub(super) fuel: Option<u64>,
@@ -110,8 +113,8 @@ impl Program {
         };
         let append: Option<Taken<'_>> =
             if request.linked.is_empty() && !environment().keeps_modules() { Some(&taken) } else { None };
-        let main = compile(&engine, &request.main, append, &mut initial)?;
-        let mut parts = Vec::with_capacity(request.linked.len());
+        let main = Registered::new(compile(&engine, &request.main, append, &mut initial)?);
+        let mut parts = Registered::new(Vec::with_capacity(request.linked.len()));
         for source in &request.linked {
             parts.push((source.name.clone(), compile(&engine, source, None, &mut initial)?));
         }
@@ -122,13 +125,16 @@ impl Program {
             wasi::context(directories, false)?;
         }
         let settings = Arc::new(request.settings);
-        let _registration = engine::registration();
+        let modules = std::iter::once(&*main).chain(parts.iter().map(|(_, part)| part)).map(|part| &part.module);
+        let code = Code::of(modules);
+        let registration = engine::registration();
+        let parts = parts.into_inner(&registration);
         let linker = host_linker(&engine, &request.offers, request.wasi.is_some())?;
         let link = if parts.is_empty() {
             Link::Single(resolve(&linker, &main.module, &request.main.name)?)
         } else {
             let modules = linked::in_order(parts, &request.main.name, &main.module)?;
-            let mut scratch = prepare_store(&engine, Ctx::scratch(&settings));
+            let mut scratch = prepare_store(&engine, Ctx::scratch(&settings), &code);
             linked::check(&linker, &modules, &request.main.name, &main.module, &mut scratch)?;
             Link::Linked { linker, modules }
         };
@@ -136,8 +142,9 @@ impl Program {
             exports: describe_exports(&main),
             _offers: request.offers,
             engine,
-            main: Registered::new(main),
+            main,
             link: Registered::new(link),
+            code,
             settings,
             wasi: request.wasi,
             fuel: request.fuel,

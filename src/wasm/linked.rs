@@ -19,6 +19,7 @@ use super::instance::{core_dump, exported, prepare_store, wasi_context};
 use super::limits::Limits;
 use super::link::{Directory, Part, Program, missing_import, type_name};
 use super::stack;
+use super::traps::Code;
 use crate::error::{Error, Result};
 use crate::guest::Fail;
 use crate::state::State;
@@ -155,6 +156,7 @@ struct Command {
     runs: AtomicBool,
     pre: InstancePre<Ctx>,
     wasi: Option<Vec<Directory>>,
+    code: Code,
     initial_parts: usize,
 }
 
@@ -179,6 +181,7 @@ pub(super) fn instantiate(
                 runs: AtomicBool::new(false),
                 pre: for_commands.instantiate_pre(&module.part.module)?,
                 wasi: program.wasi.clone(),
+                code: program.code.clone(),
                 initial_parts: module.part.initial_parts,
             });
             for (export, ty) in functions {
@@ -251,7 +254,7 @@ impl Command {
             wasi: wasi_context(self.wasi.as_deref())?,
             outer: Some(outer),
         };
-        let mut store = prepare_store(caller.engine(), inner);
+        let mut store = prepare_store(caller.engine(), inner, &self.code);
         let fuel = caller.get_fuel().ok();
         if let Some(fuel) = fuel {
             store.set_fuel(fuel)?;

@@ -52,8 +52,23 @@ static FORKS: AtomicU64 = AtomicU64::new(0);
 thread_local! {
     /// The lowest and the highest address of this thread's own stack; 0 and 0 as long as nobody asked.
     static ENDS: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+    /// Dropped when the thread ends.
+    static ENDING: Ending = const { Ending };
     /// On a thread of ours that runs a guest: the thread that waits for it.
     static CALLER: Cell<*const Exchange> = const { Cell::new(ptr::null()) };
+}
+
+/// The ends of a stack that is not the thread's own, or that no guest is to run on.
+const NOWHERE: (usize, usize) = (1, 1);
+
+/// A thread that ends, or a process in its handlers of `exit`, may still call plug-ins. But the data of the thread that
+/// libraries below us rely on is gone then: such calls are made on a thread of ours.
+struct Ending;
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        ENDS.set(NOWHERE);
+    }
 }
 
 /// How much stack is left.
@@ -97,7 +112,8 @@ fn measure() -> (usize, usize) {
             known
         }
     };
-    let ends = if known { (base.addr(), base.addr().saturating_add(size)) } else { (1, 1) };
+    let has_data = ENDING.try_with(|_| ()).is_ok();
+    let ends = if known && has_data { (base.addr(), base.addr().saturating_add(size)) } else { NOWHERE };
     ENDS.set(ends);
     ends
 }
