@@ -16,6 +16,8 @@ pub(crate) struct Thread {
     pub stack: Cell<(usize, usize)>,
     /// On a thread of the library that runs a guest: the exchange with the thread that waits for it (`wasm::stack`).
     pub exchange: Cell<*const ()>,
+    /// Whether a guest of this thread has trapped, and its frames may still be there (`wasm::traps`).
+    pub trapping: Cell<bool>,
     /// The innermost callback of the host that it runs: the handle that was given to it, and the plug-in's part that
     /// the handle stands for (`wasm::ctx`).
     pub callback: Cell<(u64, *const ())>,
@@ -30,6 +32,7 @@ thread_local! {
             failed: Cell::new(false),
             stack: Cell::new((0, 0)),
             exchange: Cell::new(ptr::null()),
+            trapping: Cell::new(false),
             callback: Cell::new((0, ptr::null())),
             recent: Cell::new((0, ptr::null())),
         }

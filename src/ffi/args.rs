@@ -9,6 +9,9 @@ use once_cell::sync::Lazy;
 
 use crate::error::{Error, Result};
 
+/// As many bytes no process has: address spaces end before.
+const NO_MEMORY: u64 = 1 << 56;
+
 /// Bytes that a caller passes. Length 0 makes the pointer irrelevant.
 ///
 /// # Safety
@@ -31,10 +34,8 @@ pub(super) unsafe fn array<'a, T>(what: &str, data: *const T, length: u64) -> Re
     if data.is_null() {
         return Err(Error::new(format!("{what} is NULL, but its length is {length}")));
     }
-    let fits = usize::try_from(length)
-        .ok()
-        .filter(|length| length.checked_mul(size_of::<T>()).is_some_and(|bytes| bytes <= isize::MAX as usize));
-    let Some(length) = fits else {
+    let bytes = length.checked_mul(size_of::<T>() as u64).unwrap_or(u64::MAX);
+    let Some(length) = usize::try_from(length).ok().filter(|_| bytes < NO_MEMORY.min(isize::MAX as u64)) else {
         return Err(Error::new(format!("{what} cannot have {length} elements: no such array fits into memory")));
     };
     if !data.is_aligned() {

@@ -4,7 +4,8 @@
 //! threads held or were about to do stays as it was, for ever. So every lock of the library is taken before a fork,
 //! and released after it in the parent and in the child. In the child
 //!
-//! - compiling uses no threads of the pool, and engines of its own,
+//! - compiling uses no threads of the pool, and engines of its own; what the parent compiled is used, and never freed,
+//! - WASI runs in a runtime of its own,
 //! - the watchdog begins anew, with the calls that the forking thread is inside of (fork in a host function),
 //! - what other threads were inside of answers busy, and nobody waits for it,
 //! - threads of the library that waited for work are forgotten.
@@ -21,7 +22,7 @@ use crate::logging;
 use crate::plugin::{Plugin, turn};
 use crate::state::interrupt;
 use crate::sync::{Mutex, MutexGuard};
-use crate::wasm::{engine, prepare_wasi, stack, watchdog};
+use crate::wasm::{engine, stack, traps, wasi, watchdog};
 
 /// Sees to it that forks are survived, from the first object that the library makes.
 pub(super) fn prepare() {
@@ -30,7 +31,6 @@ pub(super) fn prepare() {
         // What is made once is made now: a fork must not find it half done.
         engine::environment();
         interrupt::now_ns();
-        prepare_wasi();
         // SAFETY: the handlers are functions of this library, which stays loaded. Out of memory, the one error that
         // there is, means that forks are not survived.
         unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
@@ -48,11 +48,13 @@ thread_local! {
 struct Held {
     _log: Option<logging::Held>,
     engines: engine::Held,
+    wasi: wasi::Held,
     threads: stack::HeldThreads,
     watchdog: watchdog::Held,
     waits: turn::HeldWaits,
     _messages: args::HeldMessages,
     handles: HeldHandles,
+    _traps: traps::Held,
     _forking: MutexGuard<'static, ()>,
 }
 
@@ -60,16 +62,26 @@ extern "C" fn before() {
     // Without thread-local data, as the thread is ending, nothing can be kept: then the fork has to do without.
     let _ = HELD.try_with(|held| {
         let forking = FORKING.lock();
+        let traps = traps::hold();
         let handles = handles::hold();
         let messages = args::hold();
         let waits = turn::hold();
         let watchdog = watchdog::hold();
         let threads = stack::hold();
+        let wasi = wasi::hold();
         let engines = engine::hold();
-        let log = logging::hold();
-        let all =
-            Held { _log: log, engines, threads, watchdog, waits, _messages: messages, handles, _forking: forking };
-        held.replace(Some(all));
+        held.replace(Some(Held {
+            _log: logging::hold(),
+            engines,
+            wasi,
+            threads,
+            watchdog,
+            waits,
+            _messages: messages,
+            handles,
+            _traps: traps,
+            _forking: forking,
+        }));
     });
 }
 
@@ -82,6 +94,7 @@ extern "C" fn in_child() {
         return;
     };
     held.engines.forget_parent();
+    held.wasi.forget_parent();
     held.threads.forget_parent();
     held.watchdog.forget_parent();
     held.waits.forget_parent();

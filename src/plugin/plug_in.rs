@@ -122,7 +122,10 @@ impl Plugin {
         let body: &mut Body = &mut body;
         let outcome = stack::with_room(stack::CALL, || self.run(body, name, input));
         drop(running);
-        self.finish(outcome.unwrap_or_else(|error| Outcome::failed(error.to_string())))
+        self.finish(outcome.unwrap_or_else(|error| {
+            self.host.abandon();
+            Outcome::failed(error.to_string())
+        }))
     }
 
     /// Enters the plug-in at this place if nobody is inside, and if it is still there.

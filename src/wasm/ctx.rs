@@ -79,6 +79,11 @@ impl Host {
         Some(work(unsafe { &*host.cast::<Self>() }))
     }
 
+    /// No callback runs any more: the guest was lost in a fork, with the thread that it ran on.
+    pub fn abandon(&self) {
+        self.slot.abandon();
+    }
+
     /// Works on the guest whose callback runs; `None` outside of callbacks.
     #[inline]
     pub fn with_guest<R>(&self, work: impl FnOnce(&mut dyn Guest) -> R) -> Option<R> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use once_cell::sync::Lazy;
 use wasmparser::WasmFeatures;
@@ -22,8 +22,9 @@ use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub(crate) struct EngineKey {
     /// Whether instructions are counted, for plug-ins with a fuel limit.
     pub fuel: bool,
-    /// Whether this process is the child of a fork: the threads that compile in parallel stayed in the parent.
-    forked: bool,
+    /// How many forks this process has behind it. In the child of a fork the engines of the parent may be locked for
+    /// ever, and the threads that compile in parallel stayed in the parent.
+    forks: u32,
     /// Whether instances come from a pool.
     pooled: bool,
 }
@@ -31,7 +32,7 @@ pub(crate) struct EngineKey {
 impl EngineKey {
     /// Of plug-ins with or without a fuel limit, in this process.
     pub fn new(fuel: bool) -> Self {
-        Self { fuel, forked: FORKED.load(Ordering::Relaxed), pooled: false }
+        Self { fuel, forks: FORKS.load(Ordering::Relaxed), pooled: false }
     }
 
     /// The same with a pool of instances.
@@ -40,7 +41,7 @@ impl EngineKey {
     }
 }
 
-static FORKED: AtomicBool = AtomicBool::new(false);
+static FORKS: AtomicU32 = AtomicU32::new(0);
 static ENGINES: Lazy<Mutex<Engines>> = Lazy::new(Default::default);
 
 /// By configuration; nothing for one that this machine does not allow.
@@ -56,12 +57,17 @@ pub(super) fn registration() -> RwLockReadGuard<'static, ()> {
     REGISTRATION.read()
 }
 
-/// Compiled code, which leaves Wasmtime's list as it is dropped; or a store, whose instances go back to their pool.
-pub(super) struct Registered<T>(ManuallyDrop<T>);
+/// Compiled code, which leaves Wasmtime's lists as it is dropped; or a store, whose instances go back to their pool.
+///
+/// What the parent made stays in the child of a fork: the lists of its engine may be locked for ever there.
+pub(super) struct Registered<T> {
+    value: ManuallyDrop<T>,
+    forks: u32,
+}
 
 impl<T> Registered<T> {
     pub fn new(value: T) -> Self {
-        Self(ManuallyDrop::new(value))
+        Self { value: ManuallyDrop::new(value), forks: FORKS.load(Ordering::Relaxed) }
     }
 
     /// Ends it by this function.
@@ -69,7 +75,7 @@ impl<T> Registered<T> {
         let mut this = ManuallyDrop::new(self);
         let _registration = registration();
         // SAFETY: it is taken out once, and `this` is never dropped.
-        end(unsafe { ManuallyDrop::take(&mut this.0) })
+        end(unsafe { ManuallyDrop::take(&mut this.value) })
     }
 }
 
@@ -82,22 +88,26 @@ impl<T: Clone> Clone for Registered<T> {
 impl<T> Deref for Registered<T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
-        &self.0
+        &self.value
     }
 }
 
 impl<T> DerefMut for Registered<T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.0
+        &mut self.value
     }
 }
 
 impl<T> Drop for Registered<T> {
     fn drop(&mut self) {
         let _registration = registration();
-        // SAFETY: it is not used any more.
-        unsafe { ManuallyDrop::drop(&mut self.0) }
+        if self.forks == FORKS.load(Ordering::Relaxed) {
+            // SAFETY: it is not used any more.
+            unsafe { ManuallyDrop::drop(&mut self.value) }
+        }
     }
 }
 
@@ -117,7 +127,7 @@ pub(crate) fn hold() -> Held {
 impl Held {
     /// In the child of a fork, which compiles on the calling thread, in engines of its own.
     pub fn forget_parent(&mut self) {
-        FORKED.store(true, Ordering::Relaxed);
+        FORKS.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -226,7 +236,7 @@ fn configure(key: EngineKey, environment: &Environment) -> Config {
         .wasm_features(REFUSED, false)
         .wasm_features(FEATURES, true)
         .consume_fuel(key.fuel)
-        .parallel_compilation(!key.forked)
+        .parallel_compilation(key.forks == 0)
         .epoch_interruption(true)
         .max_wasm_stack(stack::WASM)
         .memory_reservation(MEMORY_MAX)

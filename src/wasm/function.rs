@@ -157,6 +157,11 @@ impl Slot {
         callback();
     }
 
+    /// Ends a callback whose thread a fork has left behind.
+    pub fn abandon(&self) {
+        self.current.store(CLOSED, Ordering::Relaxed);
+    }
+
     /// Works on the guest of the callback that runs; `None` if none does.
     pub fn with<R>(&self, work: impl FnOnce(&mut dyn Guest) -> R) -> Option<R> {
         let mut patience = Patience::default();
@@ -201,12 +206,12 @@ impl Drop for Close<'_> {
 /// Waits for another thread that is about to be done; sleeps if it is not, so that a thread of high priority lets it
 /// go on.
 #[derive(Default)]
-struct Patience {
+pub(super) struct Patience {
     rounds: u32,
 }
 
 impl Patience {
-    fn wait(&mut self) {
+    pub fn wait(&mut self) {
         self.rounds += 1;
         match self.rounds {
             0..100 => std::thread::yield_now(),

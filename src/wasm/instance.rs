@@ -15,7 +15,8 @@ use super::engine::{self, Registered, environment};
 use super::limits::{Budget, Limits, MEMORY_MAX, PAGE};
 use super::link::{Directory, Link, Linked, Program};
 pub(crate) use super::outcome::Outcome;
-use super::{linked, outcome, rewrite, wasi};
+use super::traps::{Code, Visit};
+use super::{linked, outcome, rewrite, traps, wasi};
 use crate::guest::{self, Fail, Guest};
 use crate::state::{Span, State};
 
@@ -77,12 +78,13 @@ impl Live {
             wasi,
             outer: None,
         };
-        let mut store = prepare_store(&program.home().engine, ctx);
+        let _visit = Visit;
+        let mut store = prepare_store(program.home(), ctx);
         let mut instantiated = instantiate(program, program.home(), &mut store);
         if matches!(&instantiated, Err(error) if error.is::<PoolConcurrencyLimitError>()) {
             match program.overflow() {
                 Ok(overflow) => {
-                    store = prepare_store(&overflow.engine, store.into(Store::into_data));
+                    store = prepare_store(overflow, store.into(Store::into_data));
                     instantiated = instantiate(program, overflow, &mut store);
                 }
                 Err(error) => instantiated = Err(wasmtime::Error::new(Fail::Error(error))),
@@ -106,7 +108,7 @@ impl Live {
                     // A call that did not take place must not look like one that went well.
                     outcome = Outcome::failed(outcome.error.unwrap_or_else(|| EXITED.to_owned()));
                 }
-                Err(NotStarted { state: forget_memory(store.into(Store::into_data).state), outcome })
+                Err(NotStarted { state: take_state(&mut store), outcome })
             }
         }
     }
@@ -122,8 +124,8 @@ impl Live {
     }
 
     /// Ends the instance; the state remains.
-    pub fn into_state(self: Box<Self>) -> Box<State> {
-        forget_memory(self.store.into(Store::into_data).state)
+    pub fn into_state(mut self: Box<Self>) -> Box<State> {
+        take_state(&mut self.store)
     }
 
     /// The export that was called last, if it can be called again.
@@ -154,6 +156,7 @@ impl Live {
     /// Runs the export that was called last.
     #[inline]
     pub fn call_last(&mut self, input: &[u8]) -> Outcome {
+        let _visit = Visit;
         self.store.data().limits.budget().begin_call();
         let result = self.run(input);
         let ctx = self.store.data();
@@ -289,8 +292,10 @@ fn instantiate(program: &Program, linked: &Linked, store: &mut Store<Ctx>) -> wa
     }
 }
 
-/// A state outlives the memory that its blocks were in.
-fn forget_memory(mut state: Box<State>) -> Box<State> {
+/// The state of a store that ends. It outlives the memory that its blocks were in.
+fn take_state(store: &mut Store<Ctx>) -> Box<State> {
+    let stand_in = State::detached(&store.data().state);
+    let mut state = std::mem::replace(&mut store.data_mut().state, Box::new(stand_in));
     state.blocks.reset();
     state.input = Span::default();
     state.output = Span::default();
@@ -298,8 +303,14 @@ fn forget_memory(mut state: Box<State>) -> Box<State> {
 }
 
 /// A store for a guest of this plug-in: its limits are in force, and it looks at its deadline whenever the epoch moves.
-pub(super) fn prepare_store(engine: &wasmtime::Engine, ctx: Ctx) -> Registered<Store<Ctx>> {
+pub(super) fn prepare_store(linked: &Linked, ctx: Ctx) -> Registered<Store<Ctx>> {
+    new_store(&linked.engine, ctx, &linked.code)
+}
+
+/// The same for an engine and the code that runs in the store.
+pub(super) fn new_store(engine: &wasmtime::Engine, ctx: Ctx, code: &Code) -> Registered<Store<Ctx>> {
     let mut store = Registered::new(Store::new(engine, ctx));
+    traps::guard(&mut store, code);
     store.limiter(|ctx| &mut ctx.limits);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|store| {

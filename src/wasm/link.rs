@@ -11,11 +11,12 @@ use wasmtime::{
 use super::ctx::{Access, Ctx, Settings};
 use super::engine::{self, EngineKey, Registered, environment};
 use super::function::{self, Offer};
-use super::instance::prepare_store;
+use super::instance::new_store;
 use super::limits::Budget;
 use super::linked::{self, LinkedModule};
 use super::module::{self, Part};
 use super::rewrite::{self, Places, Taken};
+use super::traps::Code;
 use super::wasi;
 use crate::error::{Error, Result};
 use crate::guest::{self, Fail, TABLE, Type};
@@ -85,6 +86,8 @@ pub(super) struct Linked {
     pub engine: Engine,
     pub main: Registered<Part>,
     pub link: Registered<Link>,
+    /// Where the code of all modules lies.
+    pub code: Code,
 }
 
 /// How instances of the main module come by their imports.
@@ -122,20 +125,23 @@ impl Program {
         let settings = Arc::new(request.settings);
         let exports = describe_exports(&main);
         let engine = main.module.engine().clone();
+        let modules = std::iter::once(&*main).chain(parts.iter().map(|(_, part)| &**part)).map(|part| &part.module);
+        let code = Code::of(modules);
+        // These are dropped after the lock is released: see `Registered`.
+        let mut scratch = new_store(&engine, Ctx::scratch(&settings), &code);
         let _registration = engine::registration();
         let linker = host_linker(&engine, &request.offers, request.wasi.is_some())?;
         let link = if parts.is_empty() {
             Link::Single(resolve(&linker, &main.module, &request.main.name)?)
         } else {
-            let parts = parts.into_iter().map(|(name, part)| (name, Part::clone(&part))).collect();
+            let parts = parts.iter().map(|(name, part)| (name.clone(), Part::clone(part))).collect();
             let modules = linked::in_order(parts, &request.main.name, &main.module)?;
-            let mut scratch = prepare_store(&engine, Ctx::scratch(&settings));
             linked::check(&linker, &modules, &request.main.name, &main.module, &mut scratch)?;
             Link::Several { linker, modules }
         };
         Ok(Self {
             key,
-            home: Linked { engine, main, link: Registered::new(link) },
+            home: Linked { engine, main, link: Registered::new(link), code },
             overflow: OnceLock::new(),
             exports,
             offers: request.offers,
@@ -188,7 +194,8 @@ impl Program {
             let linker = host_linker(&engine, &self.offers, self.wasi.is_some())?;
             Link::Single(linker.instantiate_pre(&main.module).map_err(|error| describe(&error))?)
         };
-        Ok(Linked { engine, main, link: Registered::new(link) })
+        let code = Code::of(std::iter::once(&main.module));
+        Ok(Linked { engine, main, link: Registered::new(link), code })
     }
 }
 

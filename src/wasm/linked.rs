@@ -15,11 +15,12 @@ use wasmtime::{
 };
 
 use super::ctx::{Ctx, Outer};
-use super::instance::{core_dump, exported, prepare_store, wasi_context};
+use super::instance::{core_dump, exported, new_store, wasi_context};
 use super::limits::Limits;
 use super::link::{Directory, Program, missing_import, type_name};
 use super::module::Part;
 use super::stack;
+use super::traps::Code;
 use crate::error::{Error, Result};
 use crate::guest::Fail;
 use crate::state::State;
@@ -156,6 +157,7 @@ struct Command {
     runs: AtomicBool,
     pre: InstancePre<Ctx>,
     wasi: Option<Vec<Directory>>,
+    code: Code,
     initial_parts: usize,
 }
 
@@ -180,6 +182,7 @@ pub(super) fn instantiate(
                 runs: AtomicBool::new(false),
                 pre: for_commands.instantiate_pre(&module.part.module)?,
                 wasi: program.wasi.clone(),
+                code: program.home().code.clone(),
                 initial_parts: module.part.facts.initial_parts,
             });
             for (export, ty) in functions {
@@ -252,7 +255,7 @@ impl Command {
             wasi: wasi_context(self.wasi.as_deref())?,
             outer: Some(outer),
         };
-        let mut owner = prepare_store(caller.engine(), inner);
+        let mut owner = new_store(caller.engine(), inner, &self.code);
         let store = &mut *owner;
         let fuel = caller.get_fuel().ok();
         if let Some(fuel) = fuel {

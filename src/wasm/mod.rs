@@ -32,7 +32,10 @@ mod rewrite;
 #[allow(unsafe_code)] // ends of the stack, and work that another thread does meanwhile
 pub(crate) mod stack;
 #[cfg(feature = "runtime")]
-mod wasi;
+#[allow(unsafe_code)] // a handler of signals
+pub(crate) mod traps;
+#[cfg(feature = "runtime")]
+pub(crate) mod wasi;
 #[allow(unsafe_code)] // signal masks
 pub(crate) mod watchdog;
 
@@ -46,5 +49,4 @@ pub(crate) use {
     instance::Live,
     link::{Directory, Export, Program, Request, SourceModule},
     outcome::Outcome,
-    wasi::prepare as prepare_wasi,
 };

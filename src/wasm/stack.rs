@@ -49,6 +49,24 @@ const WAIT: usize = 12 * 1024;
 /// Counts the forks behind this process: a thread that was waited for is gone after one.
 static FORKS: AtomicU64 = AtomicU64::new(0);
 
+thread_local! {
+    /// Dropped when the thread ends.
+    static ENDING: Ending = const { Ending };
+}
+
+/// The ends of a stack that is not the thread's own, or that no guest is to run on.
+const NOWHERE: (usize, usize) = (1, 1);
+
+/// A thread that ends, or a process in its handlers of `exit`, may still call plug-ins. But the data of the thread that
+/// libraries below us rely on is gone then: such calls are made on a thread of ours.
+struct Ending;
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        thread::current(|thread| thread.stack.set(NOWHERE));
+    }
+}
+
 /// How much stack is left.
 enum Left {
     Bytes(usize),
@@ -90,7 +108,8 @@ fn measure() -> (usize, usize) {
             known
         }
     };
-    let ends = if known { (base.addr(), base.addr().saturating_add(size)) } else { (1, 1) };
+    let has_data = ENDING.try_with(|_| ()).is_ok();
+    let ends = if known && has_data { (base.addr(), base.addr().saturating_add(size)) } else { NOWHERE };
     thread::current(|thread| thread.stack.set(ends));
     ends
 }

@@ -8,8 +8,8 @@ mod poll;
 
 use std::cell::Cell;
 use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use once_cell::sync::Lazy;
 use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
 use tokio::runtime::{Builder, Runtime};
@@ -20,6 +20,7 @@ use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
 use super::link::Directory;
 use crate::error::{Error, Result};
 use crate::state::interrupt::Interrupt;
+use crate::sync::{Mutex, MutexGuard};
 
 /// The module that guests import WASI from.
 const MODULE: &str = "wasi_snapshot_preview1";
@@ -67,12 +68,9 @@ pub(super) fn context(directories: &[Directory], inherit_output: bool) -> Result
     Ok(builder.build_p1())
 }
 
-static RUNTIME: Lazy<Option<Runtime>> = Lazy::new(|| Builder::new_current_thread().build().ok());
-
-/// Makes what the process has one of, so that no fork comes in between.
-pub(crate) fn prepare() {
-    Lazy::force(&RUNTIME);
-}
+/// The runtime that threads enter, made by the first of them, and its number: another one after each fork. Never 0.
+static RUNTIME: Mutex<Option<&'static Runtime>> = Mutex::new(None);
+static NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// Prepares the calling thread for guests that use WASI; cheap from the second time on.
 ///
@@ -84,12 +82,34 @@ pub(crate) fn prepare() {
 /// thread end in the reverse order of their beginning, and with fibers they do not.
 pub(super) fn enter() {
     thread_local! {
-        static ENTERED: Cell<bool> = const { Cell::new(false) };
+        static ENTERED: Cell<u64> = const { Cell::new(0) };
     }
-    if ENTERED.replace(true) {
+    let number = NUMBER.load(Ordering::Relaxed);
+    if ENTERED.replace(number) == number {
         return;
     }
-    if let Some(runtime) = &*RUNTIME {
+    let mut runtime = RUNTIME.lock();
+    if runtime.is_none() {
+        *runtime = Builder::new_current_thread().build().ok().map(|made| &*Box::leak(Box::new(made)));
+    }
+    if let Some(runtime) = *runtime {
         mem::forget(runtime.enter());
+    }
+}
+
+/// The runtime, held across a fork.
+pub(crate) struct Held(MutexGuard<'static, Option<&'static Runtime>>);
+
+/// Keeps the runtime as it is.
+pub(crate) fn hold() -> Held {
+    Held(RUNTIME.lock())
+}
+
+impl Held {
+    /// In the child of a fork: each future that runs takes a lock of its runtime for a moment, and a thread that
+    /// stayed in the parent may have had that of the old one.
+    pub fn forget_parent(&mut self) {
+        *self.0 = None;
+        NUMBER.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -6,18 +6,43 @@
  *       return check_end();
  *     }
  *
- * A program runs all of its tests, or those whose names contain its first argument. */
+ * A program runs all of its tests, or those whose names contain its first argument. Each of them
+ * has a process of its own, in which the library is fresh, and a deadline: a crash or a hang is one
+ * failed test. EXTISM_TEST_SLOWDOWN multiplies the deadline.
+ *
+ * That process is the program once more, with `--exact NAME`. Tools that watch a process have to
+ * follow it (valgrind: --trace-children=yes), or are given such a command line (debuggers). */
 #ifndef CHECK_H
 #define CHECK_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/types.h>
 
-static const char *check_filter;
-static int check_passed, check_failed;
-static atomic_bool check_noted;
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+void check_begin(int argc, char **argv);
+void check_run(const char *name, bool (*test)(void));
+int check_end(void);
+void check_note(void);
+
+/* How much slower than usual this machine is: the environment's EXTISM_TEST_SLOWDOWN, else 1. */
+int check_slowdown(void);
+
+void check_sleep(int milliseconds);
+
+/* Waits for a child, but not longer than these seconds (times the slowdown): then it is killed, and
+ * this is false. */
+bool check_wait(pid_t child, int seconds, int *status);
+
+#ifdef __cplusplus
+}
+#endif
+
+#define RUN(TEST) check_run(#TEST, TEST)
 
 #define CHECK(CONDITION)                                                    \
   do {                                                                      \
@@ -32,7 +57,7 @@ static atomic_bool check_noted;
   do {                                                                      \
     if (!(CONDITION)) {                                                     \
       printf("  %s:%d: not true: %s\n", __FILE__, __LINE__, #CONDITION);    \
-      check_noted = true;                                                   \
+      check_note();                                                        \
     }                                                                       \
   } while (0)
 
@@ -67,29 +92,5 @@ static atomic_bool check_noted;
       return false;                                                                     \
     }                                                                                   \
   } while (0)
-
-#define RUN(TEST) check_run(#TEST, TEST)
-
-static inline void check_run(const char *name, bool (*test)(void)) {
-  if (check_filter && !strstr(name, check_filter)) return;
-  printf("%s\n", name);
-  check_noted = false;
-  if (test() && !check_noted) {
-    check_passed++;
-  } else {
-    check_failed++;
-    printf("  FAILED: %s\n", name);
-  }
-}
-
-static inline void check_begin(int argc, char **argv) {
-  check_filter = argc > 1 ? argv[1] : NULL;
-  setvbuf(stdout, NULL, _IOLBF, 0); /* a crash must not swallow the name of its test */
-}
-
-static inline int check_end(void) {
-  printf("%d passed, %d failed\n", check_passed, check_failed);
-  return check_failed == 0 ? 0 : 1;
-}
 
 #endif

@@ -1,22 +1,33 @@
 #!/bin/bash
-# Compiles and runs each tests/c/test_*.c on the built library: tests/c/run.sh NAME [FLAG...]
+# Compiles and runs C tests on the built library: tests/c/run.sh NAME [FLAG...]
 #
 # NAME is the scratch directory below $OUT that the programs lie and run in; the flags are more flags
 # for the compiler, such as -fsanitize=address. A failing program does not keep the others from running.
+# SOURCES are the programs to run (tests/c/test_*.c if it is not set), FILTER chooses tests by a part of
+# their names, EXTISM_TEST_SLOWDOWN multiplies the deadlines.
 set -u
 
 out=$OUT/$1
 shift
 mkdir -p "$out"
 cd "$out" || exit 1
+deadline=$((600 * ${EXTISM_TEST_SLOWDOWN:-1}))
+flags=(-Wall -Wextra -pedantic -Werror -g -pthread "$@" -I"$EXTISM_INCLUDE" -I"$ROOT/tests/c")
+# Programs that load the library themselves name none of its functions, and are not linked to it.
+library=(-Wl,--as-needed "$EXTISM_LIB" -Wl,-rpath,"$(dirname "$EXTISM_LIB")")
+
+${CC:-cc} -std=c11 "${flags[@]}" -c -o check.o "$ROOT/tests/c/check.c" || exit 1
 
 failed=0
-for source in "$ROOT"/tests/c/test_*.c; do
-    name=$(basename "$source" .c)
+for source in ${SOURCES:-"$ROOT"/tests/c/test_*.c}; do
+    name=$(basename "${source%.*}")
     echo "== $name"
-    ${CC:-cc} -std=c11 -Wall -Wextra -pedantic -Werror -g -pthread "$@" -I"$EXTISM_INCLUDE" \
-        -o "$name" "$source" "$EXTISM_LIB" -Wl,-rpath,"$(dirname "$EXTISM_LIB")" &&
-        timeout --kill-after=10 300 "./$name"
+    case $source in
+        *.cpp) compiler="${CXX:-g++} -std=c++17" ;;
+        *) compiler="${CC:-cc} -std=c11" ;;
+    esac
+    $compiler "${flags[@]}" -o "$name" "$source" check.o "${library[@]}" &&
+        timeout --kill-after=10 "$deadline" "./$name" ${FILTER:+"$FILTER"}
     status=$?
     if [ $status -ne 0 ]; then
         echo "$name: ended with $status"

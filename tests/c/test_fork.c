@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -12,39 +13,8 @@
 
 #include <extism.h>
 
+#include "child.h"
 #include "guest.h"
-
-/* What a child says: which check failed, as its exit code; 0 for none. A child that does not
- * answer in time hangs, and is killed. */
-static int outcome_of(pid_t child) {
-  for (int i = 0; i < 3000; i++) {
-    int status;
-    if (waitpid(child, &status, WNOHANG) == child)
-      return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-    nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
-  }
-  kill(child, SIGKILL);
-  waitpid(child, NULL, 0);
-  return 2000;
-}
-
-#define IN_CHILD(BODY)                  \
-  do {                                  \
-    fflush(NULL);                       \
-    pid_t child_ = fork();              \
-    if (child_ == 0) _exit(BODY);       \
-    CHECK_INT(outcome_of(child_), 0);   \
-  } while (0)
-
-/* Each check of a child has its line as its exit code, modulo what fits. */
-#define REQUIRE(CONDITION)                                                              \
-  do {                                                                                  \
-    if (!(CONDITION)) {                                                                 \
-      fprintf(stderr, "  in the child, line %d: not true: %s (%s)\n", __LINE__,         \
-              #CONDITION, extism_last_error() ? extism_last_error() : "no error");      \
-      return 1;                                                                         \
-    }                                                                                   \
-  } while (0)
 
 CALLBACK(add_one) {
   UNUSED;
@@ -279,6 +249,107 @@ static bool test_inside_a_host_function(void) {
   return true;
 }
 
+/* The same on a short stack, where the guest runs in a thread of the library, which the child does
+ * not have: there the call is an error, and so is what is kept of it. */
+static ExtismCurrentPlugin *kept;
+
+CALLBACK(fork_and_keep) {
+  fork_here(plugin, inputs, n_inputs, outputs, n_outputs, data);
+  kept = plugin;
+  NOTE(extism_current_plugin_memory(plugin) != NULL || in_child_of_callback);
+}
+
+static int use_after_lost_call(ExtismPlugin *plugin, int32_t code) {
+  REQUIRE(code == -1 && strstr(extism_last_error(), "fork"));
+  REQUIRE(!extism_current_plugin_memory(kept) && extism_last_error());
+  REQUIRE(extism_current_plugin_memory_alloc(kept, 8) == 0);
+  REQUIRE(call(plugin, "hello") == -1 && extism_plugin_error(plugin));
+  REQUIRE(extism_plugin_output_length(plugin) == 0);
+  extism_plugin_free(plugin);
+  return work();
+}
+
+static void *call_fork_and_keep(void *good) {
+  const ExtismFunction *function =
+      extism_function_new("fork_and_keep", NULL, 0, NULL, 0, fork_and_keep, NULL, NULL);
+  ExtismPlugin *plugin = plugin_with(
+      GUEST(USER("fork_and_keep", ""), DATA("hello") FUNC("hello", OUTPUT(5))
+            FUNC("forks", "(call $fork_and_keep)" OUTPUT(5))), &function, 1);
+  int32_t code = call(plugin, "forks");
+  if (in_child_of_callback) _exit(use_after_lost_call(plugin, code));
+  *(bool *)good = code == 0 && extism_plugin_output_length(plugin) == 5 && work() == 0;
+  extism_plugin_free(plugin);
+  extism_function_free((ExtismFunction *)function);
+  return NULL;
+}
+
+static bool test_inside_a_host_function_on_a_short_stack(void) {
+  bool good = false;
+  pthread_t thread;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, 128 * 1024);
+  CHECK(pthread_create(&thread, &attributes, call_fork_and_keep, &good) == 0);
+  pthread_join(thread, NULL);
+  pthread_attr_destroy(&attributes);
+  CHECK(good);
+  return true;
+}
+
+/* In other callbacks. */
+static int forks;
+
+static void fork_and_work(void) {
+  fflush(NULL);
+  pid_t child = fork();
+  if (child == 0) _exit(work());
+  NOTE(outcome_of(child) == 0);
+  forks++;
+}
+
+static void fork_in_finaliser(void *data) {
+  (void)data;
+  fork_and_work();
+}
+
+static void fork_in_drain(const char *line, ExtismSize size) {
+  (void)line, (void)size;
+  fork_and_work();
+}
+
+static bool test_inside_a_finaliser_and_a_drain(void) {
+  CHECK(extism_log_custom("error"));
+  const ExtismFunction *function =
+      extism_function_new("f", NULL, 0, NULL, 0, add_one, &forks, fork_in_finaliser);
+  ExtismPlugin *plugin = plugin_with(GUEST("", ""), &function, 1);
+  extism_function_free((ExtismFunction *)function);
+  extism_plugin_free(plugin);
+  CHECK_INT(forks, 1);
+  plugin = new_plugin(200);
+  CHECK_INT(call(plugin, "log"), 0);
+  extism_log_drain(fork_in_drain);
+  CHECK_INT(forks, 2);
+  extism_plugin_free(plugin);
+  return true;
+}
+
+/* Messages that the parent was given are the child's as well. */
+static int free_message(char *errmsg) {
+  extism_plugin_new_error_free(errmsg);
+  REQUIRE(extism_last_error() == NULL);
+  extism_plugin_new_error_free(errmsg);
+  REQUIRE(extism_last_error() != NULL);
+  return 0;
+}
+
+static bool test_messages(void) {
+  char *errmsg = NULL;
+  CHECK(!extism_plugin_new((const uint8_t *)"(module", 7, NULL, 0, false, &errmsg));
+  IN_CHILD(free_message(errmsg));
+  CHECK(free_message(errmsg) == 0);
+  return true;
+}
+
 /* Threads that call, fail, make and free plug-ins, without end: forks find all locks taken
  * at some time or other. */
 static atomic_bool over;
@@ -310,7 +381,7 @@ static bool test_storm(void) {
   ExtismPlugin *shared = new_plugin(1000);
   pthread_t threads[3];
   for (int i = 0; i < 3; i++) CHECK(pthread_create(&threads[i], NULL, storm, shared) == 0);
-  for (int i = 0; i < 60; i++) IN_CHILD(use_shared(shared));
+  for (int i = 0; i < 40; i++) IN_CHILD(use_shared(shared));
   over = true;
   for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
   extism_plugin_free(shared);
@@ -326,6 +397,9 @@ int main(int argc, char **argv) {
   RUN(test_logging);
   RUN(test_during_a_call_of_another_thread);
   RUN(test_inside_a_host_function);
+  RUN(test_inside_a_host_function_on_a_short_stack);
+  RUN(test_inside_a_finaliser_and_a_drain);
+  RUN(test_messages);
   RUN(test_storm);
   return check_end();
 }

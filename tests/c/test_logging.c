@@ -1,9 +1,4 @@
-/* Logs: in a buffer that the host drains, in a file, to a stream. Where the log goes is set once
- * for a process, so each of these tests has a process of its own. */
-#define _POSIX_C_SOURCE 200809L /* for fork */
-#include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
+/* Logs: in a buffer that the host drains, in a file, to a stream. */
 
 #include <extism.h>
 
@@ -170,38 +165,21 @@ static bool test_stderr(void) { return extism_log_file("stderr", "off"); }
 static bool test_dash(void) { return extism_log_file("-", "off"); }
 static bool test_default_stream(void) { return extism_log_file(NULL, "off"); }
 
-/* Runs a test in a process of its own. */
-static void run_alone(const char *name, bool (*test)(void)) {
-  pid_t child = fork();
-  if (child == 0) {
-    check_run(name, test);
-    exit(check_failed);
-  }
-  int status = 1;
-  if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
-    check_failed++;
-  } else if (!check_filter || strstr(name, check_filter)) {
-    check_passed++;
-  }
-}
-
-#define RUN_ALONE(TEST) run_alone(#TEST, TEST)
-
 int main(int argc, char **argv) {
   check_begin(argc, argv);
-  RUN_ALONE(test_lines);
-  RUN_ALONE(test_trace);
-  RUN_ALONE(test_warn);
-  RUN_ALONE(test_default_level);
-  RUN_ALONE(test_off);
-  RUN_ALONE(test_other_target);
-  RUN_ALONE(test_without_a_log);
-  RUN_ALONE(test_bad_levels);
-  RUN_ALONE(test_drain_may_log);
-  RUN_ALONE(test_file);
-  RUN_ALONE(test_stdout);
-  RUN_ALONE(test_stderr);
-  RUN_ALONE(test_dash);
-  RUN_ALONE(test_default_stream);
+  RUN(test_lines);
+  RUN(test_trace);
+  RUN(test_warn);
+  RUN(test_default_level);
+  RUN(test_off);
+  RUN(test_other_target);
+  RUN(test_without_a_log);
+  RUN(test_bad_levels);
+  RUN(test_drain_may_log);
+  RUN(test_file);
+  RUN(test_stdout);
+  RUN(test_stderr);
+  RUN(test_dash);
+  RUN(test_default_stream);
   return check_end();
 }

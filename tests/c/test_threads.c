@@ -2,6 +2,7 @@
 #define _POSIX_C_SOURCE 200809L /* for pthread_barrier_t */
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include <extism.h>
