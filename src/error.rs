@@ -15,6 +15,17 @@ impl Error {
         Self(message.into())
     }
 
+    /// The same error, with a text of at most about 16 KiB: what is quoted of a module or manifest has any length.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        const MAX: usize = 16 * 1024;
+        if self.0.len() > MAX {
+            self.0.truncate(self.0.floor_char_boundary(MAX));
+            self.0.push_str(" [...]");
+        }
+        self
+    }
+
     /// The same error, introduced by what was being done: `what: message`.
     #[must_use]
     pub fn context(self, what: impl Display) -> Self {

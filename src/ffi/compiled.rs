@@ -8,7 +8,7 @@ use std::ffi::c_char;
 use super::handles::{self, Functions};
 use super::types::{Boolean, ExtismCompiledPlugin, ExtismFunction, ExtismSize};
 use super::{args, fork, guard::boundary};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plugin::{Compiled, c_string};
 use crate::wasm::stack;
 
@@ -108,7 +108,7 @@ pub(super) unsafe fn create<T>(
 /// `errmsg` is NULL or can be written.
 pub(super) unsafe fn reporting<T>(errmsg: *mut *mut c_char, body: impl FnOnce() -> Result<*mut T>) -> *mut T {
     boundary(|| {
-        super::guard::contain(body).inspect_err(|error| {
+        super::guard::contain(body).map_err(Error::bounded).inspect_err(|error| {
             // SAFETY: our caller's promise.
             unsafe { args::give(errmsg, c_string(&error.to_string())) }
         })

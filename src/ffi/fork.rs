@@ -13,7 +13,6 @@
 //! All of them are taken here and nowhere else, in the order of the fields of [`Held`] from the last to the first;
 //! elsewhere in the library no two of them are held at a time, but that of the log, which is the innermost one.
 
-use std::cell::RefCell;
 use std::sync::{Arc, Once};
 
 use super::args;
@@ -40,9 +39,14 @@ pub(super) fn prepare() {
 /// Two threads may fork at the same time.
 static FORKING: Mutex<()> = Mutex::new(());
 
-thread_local! {
-    static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
-}
+/// What the thread that forks holds. Not thread-local: a thread that ends, or a handler of `exit`, may fork as well.
+static HELD: Mutex<Parked> = Mutex::new(Parked(None));
+
+struct Parked(Option<Held>);
+
+// SAFETY: locks must be released by the thread that took them. What is in here is taken out by the thread that put it
+// there, before it leaves `fork`: no other one comes in between, as `Held` has the lock `FORKING`.
+unsafe impl Send for Parked {}
 
 /// All locks of the library; released from the first to the last.
 struct Held {
@@ -59,29 +63,26 @@ struct Held {
 }
 
 extern "C" fn before() {
-    // Without thread-local data, as the thread is ending, nothing can be kept: then the fork has to do without.
-    let _ = HELD.try_with(|held| {
-        let forking = FORKING.lock();
-        let traps = traps::hold();
-        let handles = handles::hold();
-        let messages = args::hold();
-        let waits = turn::hold();
-        let watchdog = watchdog::hold();
-        let threads = stack::hold();
-        let wasi = wasi::hold();
-        let engines = engine::hold();
-        held.replace(Some(Held {
-            _log: logging::hold(),
-            engines,
-            wasi,
-            threads,
-            watchdog,
-            waits,
-            _messages: messages,
-            handles,
-            _traps: traps,
-            _forking: forking,
-        }));
+    let forking = FORKING.lock();
+    let traps = traps::hold();
+    let handles = handles::hold();
+    let messages = args::hold();
+    let waits = turn::hold();
+    let watchdog = watchdog::hold();
+    let threads = stack::hold();
+    let wasi = wasi::hold();
+    let engines = engine::hold();
+    HELD.lock().0 = Some(Held {
+        _log: logging::hold(),
+        engines,
+        wasi,
+        threads,
+        watchdog,
+        waits,
+        _messages: messages,
+        handles,
+        _traps: traps,
+        _forking: forking,
     });
 }
 
@@ -104,5 +105,5 @@ extern "C" fn in_child() {
 }
 
 fn take() -> Option<Held> {
-    HELD.try_with(RefCell::take).ok().flatten()
+    HELD.lock().0.take()
 }

@@ -175,6 +175,46 @@ static bool test_in_handlers_of_exit(void) {
   return true;
 }
 
+/* A fork in such a place, beside threads that use the library. */
+static int use_in_child(void) { return make_use_and_free() ? 0 : 1; }
+
+static void fork_at_exit(void) {
+  for (int i = 0; i < 10; i++) {
+    pid_t child = fork();
+    if (child == 0) _exit(use_in_child());
+    if (outcome_of(child) != 0) _exit(1);
+  }
+}
+
+static void fork_at_end_of_thread(void *unused) {
+  (void)unused;
+  fork_at_exit();
+}
+
+static void *end_with_fork(void *unused) {
+  NOTE(make_use_and_free());
+  pthread_setspecific(key, &key);
+  return unused;
+}
+
+static void begin_threads(void);
+
+static void end_and_exit(void) {
+  pthread_t thread;
+  pthread_key_create(&key, fork_at_end_of_thread);
+  pthread_create(&thread, NULL, end_with_fork, NULL);
+  pthread_join(thread, NULL);
+  begin_threads();
+  make_use_and_free();
+  atexit(fork_at_exit);
+  exit(7);
+}
+
+static bool test_fork_at_the_end(void) {
+  CHECK_INT(end_of(end_and_exit), 7);
+  return true;
+}
+
 /* Exit while threads call for ever, with and without a deadline. */
 static atomic_int running;
 
@@ -281,6 +321,7 @@ int main(int argc, char **argv) {
   RUN(test_only_in_the_destructor_of_a_thread);
   RUN(test_threads_that_come_and_go);
   RUN(test_in_handlers_of_exit);
+  RUN(test_fork_at_the_end);
   RUN(test_exit_beside_calls);
   RUN(test_exit_inside);
   return check_end();

@@ -1,6 +1,7 @@
 //! Wild numbers across the border of host functions, in both directions; and what guests and host functions free
 //! under each other's hands.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use extism_tests::{HostFunction, PAGE, Plugin, Setup, Type, json, within};
@@ -230,4 +231,38 @@ fn a_callback_that_calls_another_plugin_keeps_its_own_blocks() {
     assert_eq!(one.output_of("run", "x".repeat(200)), "x".repeat(200).as_bytes());
     assert_eq!(one.take_notes(), [0, 0]);
     assert_fine(&one);
+}
+
+/// A guest resets its memory between two callbacks of a host function that keeps a block: it is gone, for both.
+#[test]
+fn a_reset_between_callbacks_ends_what_the_host_function_kept() {
+    let kept = Arc::new(AtomicU64::new(0));
+    let ours = Arc::clone(&kept);
+    let keep = HostFunction::new("keep", &[], &[Type::I64], move |current, _, outputs| {
+        let old = ours.load(Ordering::SeqCst);
+        assert_eq!(current.length(old), 0);
+        current.free(old);
+        let new = current.place(&[7; 5000]);
+        assert_eq!(current.bytes(new), [7; 5000]);
+        ours.store(new, Ordering::SeqCst);
+        outputs[0].bits = new;
+    });
+    let body = format!(
+        r#"(import "extism:host/user" "keep" (func $keep (result i64))) {FINE}
+           (func (export "run") (local $block i64)
+             (call $output (text 'output')) (call $error_set (text 'error'))
+             (local.set $block (call $keep))
+             (call $reset)
+             (call $note (call $length (local.get $block))) (call $free (local.get $block))
+             (call $note (call $input_length)) (call $note (call $output_length))
+             (call $note (call $length (call $keep)))
+             (call $error_set (i64.const 0)) (call $output (text 'another')))"#
+    );
+    let plugin = Setup::guest(&body).function(keep).plugin();
+    for _ in 0..3 {
+        kept.store(0, Ordering::SeqCst);
+        assert_eq!(plugin.output_of("run", "input"), b"another");
+        assert_eq!(plugin.take_notes(), [0, 0, 0, 5000]);
+        assert_fine(&plugin);
+    }
 }

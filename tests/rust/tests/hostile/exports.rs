@@ -116,6 +116,8 @@ fn start_ups_that_call_everything() {
         ("input_length", ">"),
         ("input_load_u8", "l>"),
         ("input_load_u64", "l>"),
+        ("output_offset", ">"),
+        ("output_length", ">"),
         ("error_set", "l"),
         ("error_get", ">"),
         ("reset", ""),
