@@ -135,6 +135,7 @@ int32_t call_any(ExtismPlugin *plugin, const char *name, Bytes input) {
 }
 
 void call(ExtismPlugin *plugin, Bytes input) {
+  if (!*options.call) return;
   int32_t code = call_any(plugin, options.call, input);
   if (code != 0) call_failed(plugin, code);
 }

@@ -95,7 +95,7 @@ Bytes input_bytes(void);
 ExtismPlugin *new_plugin(Bytes wasm);
 ExtismCompiledPlugin *new_compiled(Bytes wasm);
 ExtismPlugin *new_from_compiled(ExtismCompiledPlugin *compiled);
-/* Calls the export of the options. */
+/* Calls the export of the options; nothing if that is empty. */
 void call(ExtismPlugin *plugin, Bytes input);
 /* Calls `name`; any code is fine. */
 int32_t call_any(ExtismPlugin *plugin, const char *name, Bytes input);
