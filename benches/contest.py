@@ -47,7 +47,7 @@ class Contestant:
         if metric.disk_cache:
             config = self.scratch / f"disk-cache-{self.name}.toml"
             self.disk_cache().mkdir(parents=True, exist_ok=True)
-            config.write_text(f'[cache]\nenabled = true\ndirectory = "{self.disk_cache()}"\n')
+            config.write_text(f'[cache]\ndirectory = "{self.disk_cache()}"\n')
             environment["EXTISM_CACHE_CONFIG"] = str(config)
         environment.update(self.environment)
         return Worker([*self.command, *self.words(metric)], environment)
@@ -153,17 +153,15 @@ class Sampler:
         """How many iterations make a sample; warms up on the way."""
         if self.metric.slow:
             return 1
-        # The scaling of threads is a quotient; its samples take as long as such a call does.
-        nanoseconds = 2e3 if self.metric.unit == "times" else None
         wanted = self.effort.sample * 1e9
-        if nanoseconds:
-            self.worker.measure(1000)
-            return max(1, int(wanted / nanoseconds))
-        iterations = 1
+        iterations = self.metric.at_first
         while True:
+            began = time.monotonic()
             took = self.worker.measure(iterations)
+            if self.metric.unit != "ns":
+                took = (time.monotonic() - began) * 1e9
             if took >= wanted / 4:
-                return max(1, round(iterations * wanted / took))
+                return max(self.metric.at_first, round(iterations * wanted / took))
             iterations *= 4 if took < wanted / 16 else 2
 
     def fill_disk_cache(self):

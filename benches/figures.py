@@ -21,6 +21,8 @@ def quantity(value, unit: str) -> str:
             if value >= size:
                 return f"{number(value / size)} {name}"
         return f"{number(value)} B"
+    if unit == "file":
+        return f"{value / 1e6:.1f} MB"
     return f"{number(value)}" + ("x" if unit == "times" else "")
 
 

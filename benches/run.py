@@ -47,11 +47,19 @@ def options():
     parser.add_argument("--only", default="", help="metrics whose names contain one of these words, separated by commas")
     parser.add_argument("--real", action="store_true", help="the real plug-ins instead of the table")
     parser.add_argument("--list", action="store_true", help="print the names of the metrics")
-    parser.add_argument("--out", type=Path, default=ROOT / "build/bench/results.json")
-    parser.add_argument("--library", type=Path, default=os.environ.get("EXTISM_LIB") or "target/release/libextism.so")
-    parser.add_argument("--floor", type=Path, default=os.environ.get("BENCH_FLOOR") or "target/release/bench-floor")
-    parser.add_argument("--cache", type=Path, default=os.environ.get("CACHE") or "build/cache")
+    parser.add_argument("--out", type=Path, help="where the JSON goes")
+    add_paths(parser)
     return parser.parse_args()
+
+
+def add_paths(parser):
+    """Where the contestants are; the environment has them too, as for the tests."""
+    def path(name, variable, default):
+        parser.add_argument(name, type=Path, default=os.environ.get(variable) or default)
+
+    path("--library", "EXTISM_LIB", "target/release/libextism.so")
+    path("--floor", "BENCH_FLOOR", "target/release/bench-floor")
+    path("--cache", "CACHE", "build/cache")
 
 
 def wanted(key, only):
@@ -186,8 +194,11 @@ def main():
     run["complete"] = len(metrics) == len(everything) and not args.quick
     if args.real:
         run["plugins"] = {plugin.key: {"what": plugin.what, "size": size} for plugin, size, _ in plugins}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(run, indent=1) + "\n")
+    # A run of a part does not take the place of a whole one.
+    name = ("real.json" if args.real else "results.json") if run["complete"] else "part.json"
+    out = args.out or ROOT / "build/bench" / name
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(run, indent=1) + "\n")
 
     print()
     if args.real:
@@ -196,7 +207,7 @@ def main():
             print(f"not measured, because it is not there: {what}")
     else:
         print_table(run["results"])
-    print(f"written to {args.out.resolve().relative_to(ROOT) if args.out.resolve().is_relative_to(ROOT) else args.out}")
+    print(f"written to {out.relative_to(ROOT) if out.is_relative_to(ROOT) else out}")
 
 
 if __name__ == "__main__":
