@@ -6,15 +6,17 @@ machine that becomes slower becomes slower for all of them.
 """
 
 import os
+import re
 import signal
 import statistics
 import subprocess
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Optional
 
-from metrics import ROOT, Metric
+from metrics import GUESTS, ROOT, Metric
 
 
 class Unsupported(Exception):
@@ -31,12 +33,22 @@ class Contestant:
     command: tuple
     cache: Path
     scratch: Path
-    environment: dict = field(default_factory=dict)
+    # Where the guests are as binary modules; `None`: they are taken as text.
+    guests: Optional[Path] = None
+
+    def with_guests(self, guests: Path) -> "Contestant":
+        return replace(self, guests=guests)
 
     def words(self, metric: Metric):
         """What this contestant is asked for; `None` if it has nothing to answer."""
         words = metric.floor if self.name == "floor" else metric.worker
-        return words and [word.replace("cache:", f"{self.cache}/") for word in words]
+        if not words:
+            return None
+        words = [word.replace("cache:", f"{self.cache}/") for word in words]
+        if self.guests:
+            text = re.compile(rf"^file={GUESTS}/(.*)\.wat$")
+            words = [text.sub(rf"file={self.guests}/\1.wasm", word) for word in words]
+        return words
 
     def disk_cache(self) -> Path:
         return self.scratch / f"disk-cache-{self.name}"
@@ -49,7 +61,6 @@ class Contestant:
             self.disk_cache().mkdir(parents=True, exist_ok=True)
             config.write_text(f'[cache]\ndirectory = "{self.disk_cache()}"\n')
             environment["EXTISM_CACHE_CONFIG"] = str(config)
-        environment.update(self.environment)
         return Worker([*self.command, *self.words(metric)], environment)
 
 
@@ -119,6 +130,7 @@ class Effort:
     seconds: float  # for all samples of one metric
     rounds: range  # no fewer and no more
     slow_rounds: int  # where one sample takes seconds
+    warm_up: float = 0  # seconds before the first sample of a process that takes many
 
     def goes_on(self, rounds_done: int, spent: float, slow: bool) -> bool:
         if slow:
@@ -154,15 +166,16 @@ class Sampler:
         if self.metric.slow:
             return 1
         wanted = self.effort.sample * 1e9
-        iterations = self.metric.at_first
+        iterations, start = self.metric.at_first, time.monotonic()
         while True:
             began = time.monotonic()
             took = self.worker.measure(iterations)
             if self.metric.unit != "ns":
                 took = (time.monotonic() - began) * 1e9
-            if took >= wanted / 4:
+            if took >= wanted / 4 and time.monotonic() - start >= self.effort.warm_up:
                 return max(self.metric.at_first, round(iterations * wanted / took))
-            iterations *= 4 if took < wanted / 16 else 2
+            if took < wanted:
+                iterations *= 4 if took < wanted / 16 else 2
 
     def fill_disk_cache(self):
         """Lets one process compile, and waits until what it compiled is on the disk."""
