@@ -64,9 +64,10 @@ CACHE       ?= $(abspath build/cache)
 BENCH_ENV    = EXTISM_LIB=$${EXTISM_LIB:-$(BENCH_BUILT)/libextism.so} BENCH_FLOOR=$(BENCH_BUILT)/bench-floor CACHE=$(CACHE)
 BENCH_ONLY   = $(if $(BENCH),--only '$(BENCH)')
 
-# Both packages at once: so they share one build of Wasmtime.
+# Both packages at once, and no feature of Wasmtime that the library does not have: so they share one build of it.
+BENCH_FLOOR_FEATURES := $(if $(shell grep pooling-allocator Cargo.toml),--features bench-floor/pooled)
 bench-tools: build/bench/worker
-	$(CARGO) build --profile $(BENCH_BUILD) --locked -p libextism -p bench-floor
+	$(CARGO) build --profile $(BENCH_BUILD) --locked -p libextism -p bench-floor $(BENCH_FLOOR_FEATURES)
 	CACHE=$(CACHE) tests/fetch/reference.sh
 	CACHE=$(CACHE) tests/fetch/go-sdk.sh
 

@@ -40,9 +40,9 @@ class Bar:
 
 def bars(title, subtitle, items) -> str:
     """Factors on a logarithmic scale; a mark where the aim is."""
-    left, right, top, step = 300, 150, 74, 24
+    left, right, top, step = 210, 210, 74, 24
     width, height = 860, top + step * len(items) + 34
-    exponents = powers(min([0.5, *(bar.value for bar in items)]), max([10, *(bar.value for bar in items)]))
+    exponents = powers(min([1, *(bar.value for bar in items)]), max([10, *(bar.value for bar in items)]))
     low, high = exponents[0], exponents[-1]
 
     def x(value):

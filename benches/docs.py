@@ -51,10 +51,10 @@ def runs(folder):
 def where(run) -> str:
     """On what machine, when, of which state: one sentence or two."""
     machine = run["machine"]
-    load = run["load"]
+    used = run["busy"]
     return (f"Measured on {run['date']} at commit `{run['commit']}`: {machine['processor']}, "
             f"{machine['processors']} processors, {machine['memory'] / (1 << 30):.0f} GiB, {machine['system']}; "
-            f"load {load['before']:.1f} before and {load['after']:.1f} after.")
+            f"others used {used['before']:.0%} of it before and {used['after']:.0%} after.")
 
 
 def table(run) -> str:
@@ -95,9 +95,9 @@ def chart(run) -> str:
             ratio = result["ratio"]["median"]
             old, ours = (figures.value(result, name, metric.unit) for name in ("reference", "ours"))
             items.append(charts.Bar(SHOWN[metric.key], ratio, metric.factor or 1,
-                                    f"{figures.factor(ratio)}   {old} → {ours}"))
-    return charts.bars("libextism 2 against libextism 1.41", "How many times faster, or smaller; the mark is the target.",
-                       items)
+                                    f"{figures.factor(ratio)}: {old} → {ours}"))
+    title, subtitle = "libextism 2 against libextism 1.41", "How many times faster, or smaller. The mark is the target."
+    return charts.bars(title, subtitle, items)
 
 
 def real(run) -> str:
@@ -107,7 +107,8 @@ def real(run) -> str:
 
 
 def drawn(run) -> str:
-    return "\n\n".join(f"![{curve.title}](figures/curve-{curve.key}.svg)" for curve in curves.CURVES) + f"\n\n{where(run)}"
+    images = [f"![{curve.title}](figures/curve-{curve.key}.svg)" for curve in curves.CURVES]
+    return "\n\n".join([*images, where(run)])
 
 
 def others(run) -> str:

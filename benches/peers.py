@@ -22,7 +22,11 @@ from metrics import GUESTS, ROOT, ROWS
 FULL = contest.Effort(sample=0.02, seconds=3, rounds=range(5, 16), slow_rounds=3, warm_up=1.5)
 QUICK = contest.Effort(sample=0.004, seconds=0.5, rounds=range(3, 6), slow_rounds=1, warm_up=0.2)
 
-NAMES = {"js": "JavaScript SDK 2.0.0-rc13, Node", "go": "Go SDK 1.7.1, wazero", "chicory": "Chicory SDK 0.3.0, compiler"}
+NAMES = {
+    "js": "JavaScript SDK 2.0.0-rc13, Node",
+    "go": "Go SDK 1.7.1, wazero",
+    "chicory": "Chicory SDK 0.3.0, compiler",
+}
 
 
 def commands(cache):
@@ -107,7 +111,7 @@ def main():
     report = run.about(args, libraries, "peers")
     report["absent"] = absent
     report["results"] = run.measure(metrics, found, QUICK if args.quick else FULL)
-    report["load"]["after"] = os.getloadavg()[0]
+    report["busy"]["after"] = run.busy()
     report["complete"] = len(metrics) == len(everything) and not args.quick
     out = args.out or ROOT / "build/bench" / ("peers.json" if report["complete"] else "peers-part.json")
     out.write_text(json.dumps(report, indent=1) + "\n")

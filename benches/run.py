@@ -37,14 +37,15 @@ class Progress:
             print(f"\r\033[K{self.head(key)}: {text}", end="", file=sys.stderr, flush=True)
 
     def end(self, key, text):
-        print(f"{chr(13) + chr(27) + '[K' if self.changes else ''}{self.head(key)}: {text}", file=sys.stderr, flush=True)
+        clear = "\r\033[K" if self.changes else ""
+        print(f"{clear}{self.head(key)}: {text}", file=sys.stderr, flush=True)
         self.done += 1
 
 
 def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter samples")
-    parser.add_argument("--only", default="", help="metrics whose names contain one of these words, separated by commas")
+    parser.add_argument("--only", default="", help="metrics whose names contain one of these words")
     parser.add_argument("--real", action="store_true", help="the real plug-ins instead of the table")
     parser.add_argument("--list", action="store_true", help="print the names of the metrics")
     parser.add_argument("--out", type=Path, help="where the JSON goes")
@@ -105,12 +106,24 @@ def commit():
     return git.stdout.strip() or "unknown"
 
 
+def busy() -> float:
+    """How much of the processors others use at the moment, from 0 to 1."""
+    def times():
+        values = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        return sum(values), values[3] + values[4]
+
+    total, idle = times()
+    time.sleep(0.5)
+    total_after, idle_after = times()
+    return 1 - (idle_after - idle) / max(total_after - total, 1)
+
+
 def about(args, found, kind):
     """What was measured, where and when."""
     sizes = {c.name: Path(c.command[1]).stat().st_size for c in found if len(c.command) > 1}
     return {"kind": kind, "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
             "commit": commit(), "effort": "quick" if args.quick else "full", "machine": machine(),
-            "library_sizes": sizes, "load": {"before": os.getloadavg()[0]}}
+            "library_sizes": sizes, "busy": {"before": busy()}}
 
 
 def sizes(found):
@@ -187,10 +200,10 @@ def main():
 
     found = contestants(args)
     run = about(args, found, kind)
-    if run["load"]["before"] > 0.5:
-        print(f"The machine is busy (load {run['load']['before']:.1f}): the figures will be off.", file=sys.stderr)
+    if run["busy"]["before"] > 0.1:
+        print(f"The machine is busy ({run['busy']['before']:.0%}): the figures will be off.", file=sys.stderr)
     run["results"] = measure(metrics, found, contest.QUICK if args.quick else contest.FULL)
-    run["load"]["after"] = os.getloadavg()[0]
+    run["busy"]["after"] = busy()
     run["complete"] = len(metrics) == len(everything) and not args.quick
     if args.real:
         run["plugins"] = {plugin.key: {"what": plugin.what, "size": size} for plugin, size, _ in plugins}

@@ -25,17 +25,20 @@ struct Options {
     call: String,
     size: usize,
     count: usize,
+    /// Instances come from a pool.
+    pool: bool,
 }
 
 impl Options {
     fn read(arguments: &[String]) -> Result<Self> {
-        let mut options = Self { file: PathBuf::new(), call: "empty".into(), size: 0, count: 1 };
+        let mut options = Self { file: PathBuf::new(), call: "empty".into(), size: 0, count: 1, pool: false };
         for argument in arguments {
             match argument.split_once('=').ok_or("an option is not KEY=VALUE")? {
                 ("file", value) => options.file = value.into(),
                 ("call", value) => options.call = value.into(),
                 ("size", value) => options.size = value.parse()?,
                 ("count", value) => options.count = value.parse()?,
+                ("pool", value) => options.pool = value == "1",
                 _ => {}
             }
         }
@@ -44,10 +47,30 @@ impl Options {
 }
 
 /// As the library configures its engines.
-fn engine() -> Result<Engine> {
+fn config() -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true).memory_reservation(1 << 32).memory_may_move(false);
-    Ok(Engine::new(&config)?)
+    config
+}
+
+fn engine() -> Result<Engine> {
+    Ok(Engine::new(&config())?)
+}
+
+#[cfg(feature = "pooled")]
+fn pooling_engine() -> Result<Engine> {
+    let mut pool = wasmtime::PoolingAllocationConfig::new();
+    pool.total_core_instances(100)
+        .total_memories(200)
+        .max_memories_per_module(2)
+        .max_memory_size(1 << 32)
+        .linear_memory_keep_resident(64 << 10);
+    Ok(Engine::new(config().allocation_strategy(pool))?)
+}
+
+#[cfg(not(feature = "pooled"))]
+fn pooling_engine() -> Result<Engine> {
+    Err("this program was built without the feature `pooled`".into())
 }
 
 fn linker(engine: &Engine) -> Result<Linker<()>> {
@@ -157,8 +180,8 @@ fn first() -> Measure {
 }
 
 /// Store, instance and first call; or the end of these.
-fn new_or_free(free: bool) -> Result<Measure> {
-    let pre = guest(&engine()?)?;
+fn new_or_free(options: &Options, free: bool) -> Result<Measure> {
+    let pre = guest(&if options.pool { pooling_engine()? } else { engine()? })?;
     Ok(Box::new(move |iterations| {
         let mut total = Duration::ZERO;
         for _ in 0..iterations {
@@ -251,12 +274,15 @@ fn threads(options: &Options, scaling: bool) -> Result<Measure> {
 }
 
 fn metric(name: &str, options: &Options) -> Result<Option<Measure>> {
+    if options.pool && cfg!(not(feature = "pooled")) {
+        return Ok(None);
+    }
     Ok(Some(match name {
         "call" => call(options)?,
         "loop" => return repeat(options),
         "first" => first(),
-        "new" => new_or_free(false)?,
-        "free" => new_or_free(true)?,
+        "new" => new_or_free(options, false)?,
+        "free" => new_or_free(options, true)?,
         "compile" => compile(options, engine()?)?,
         #[cfg(feature = "winch")]
         "compile_winch" => {
