@@ -198,9 +198,7 @@ class Sampler:
                 value, iterations = worker.measure(metric.fresh), metric.fresh
         else:
             value, iterations = self.worker.measure(self.iterations), self.iterations
-        # Only times come as a sum; overshoot and cancel latency are medians already.
-        is_sum = metric.unit == "ns" and metric.key not in ("overshoot", "cancel")
-        return value / (iterations * metric.per) if is_sum else value
+        return value if metric.whole or metric.unit != "ns" else value / (iterations * metric.per)
 
     def stop(self):
         if self.worker:

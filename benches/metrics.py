@@ -26,6 +26,8 @@ class Metric:
     unit: str = "ns"
     # What is divided by: operations in one iteration.
     per: int = 1
+    # The answer is no sum over the iterations, but what is looked for (as it always is where the unit is no time).
+    whole: bool = False
     # The words for the bare-wasmtime program, if it has something to compare with.
     floor: Optional[tuple] = None
     # How it is sampled. None: one process takes all samples, and the number of iterations is chosen
@@ -168,9 +170,9 @@ ROWS = (
                more_is_better=True, at_least=1.95, old="0.9 to 1.3", aim="1.95", peer="1.95 (JS)", peers=True),)),
     Row("timeout overshoot / cancel latency, medians", (
         Metric("overshoot", "timeout overshoot", worker("overshoot", file=GUESTS / "spin.wat", timeout_ms=5),
-               iterations=10, factor=1, old="118 us", aim="not worse"),
-        Metric("cancel", "cancel latency", worker("cancel", file=GUESTS / "spin.wat"), iterations=10, factor=1,
-               old="93 us", aim="not worse"))),
+               whole=True, iterations=10, factor=1, old="118 us", aim="not worse"),
+        Metric("cancel", "cancel latency", worker("cancel", file=GUESTS / "spin.wat"), whole=True, iterations=10,
+               factor=1, old="93 us", aim="not worse"))),
     Row("size of the shared library", (
         Metric("library_size", "", (), "file", factor=29.6 / 15, old="29.6 MB", aim="15 MB"),)),
 )

@@ -10,7 +10,8 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use wasmtime::{
-    Caller, Config, Engine, FuncType, Instance, InstancePre, Linker, Memory, Module, Store, TypedFunc, ValRaw, ValType,
+    Caller, Config, Engine, FuncType, Instance, InstancePre, Linker, Memory, Module, Store, Strategy, TypedFunc,
+    ValRaw, ValType,
 };
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -284,12 +285,8 @@ fn metric(name: &str, options: &Options) -> Result<Option<Measure>> {
         "new" => new_or_free(options, false)?,
         "free" => new_or_free(options, true)?,
         "compile" => compile(options, engine()?)?,
-        #[cfg(feature = "winch")]
-        "compile_winch" => {
-            let mut config = Config::new();
-            config.strategy(wasmtime::Strategy::Winch);
-            compile(options, Engine::new(&config)?)?
-        }
+        // An error without the feature `winch`.
+        "compile_winch" => compile(options, Engine::new(config().strategy(Strategy::Winch))?)?,
         "load" => load(options)?,
         "threads" => threads(options, false)?,
         "scaling" => threads(options, true)?,
