@@ -16,7 +16,7 @@ DEMOS   := hello host_function
 # Cargo knows best what is out of date, and uses all processors by itself.
 .NOTPARALLEL:
 .PHONY: all library pkgconfig demo test lint header install uninstall clean help
-.PHONY: bench bench-quick bench-real bench-curves bench-peers bench-profile bench-winch bench-docs bench-tools
+.PHONY: bench bench-quick bench-real bench-curves bench-peers bench-profile bench-winch bench-docs bench-all bench-tools
 
 all: library pkgconfig  ## the shared and the static library, and their .pc files
 
@@ -102,6 +102,8 @@ bench-winch: bench-tools  ## compile times of Winch, which wants a Wasmtime of i
 
 bench-docs:  ## put the last complete runs into README.md and docs
 	benches/docs.py
+
+bench-all: bench bench-real bench-curves bench-peers bench-docs  ## everything, for a machine that has nothing else to do
 
 header:  ## write include/extism.h from src/ffi
 	@mkdir -p include
