@@ -16,6 +16,7 @@ DEMOS   := hello host_function
 # Cargo knows best what is out of date, and uses all processors by itself.
 .NOTPARALLEL:
 .PHONY: all library pkgconfig demo test lint header install uninstall clean help
+.PHONY: bench bench-quick bench-real bench-curves bench-peers bench-profile bench-winch bench-docs bench-all bench-tools
 
 all: library pkgconfig  ## the shared and the static library, and their .pc files
 
@@ -46,13 +47,63 @@ test: all  ## run all tests; TEST_STRICT=1 turns skips into failures, STEPS="abi
 
 lint:  ## formatting, clippy, documentation, the header, the licences of dependencies
 	$(CARGO) fmt --all --check
-	find .ci tests c-examples examples -type f \( -name '*.sh' -o -path .ci/run \) -print0 | xargs -0 -n 1 bash -n
+	find .ci benches tests c-examples examples -type f \( -name '*.sh' -o -path .ci/run \) -print0 | xargs -0 -n 1 bash -n
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --workspace check bans licenses sources; \
 	else echo 'cargo-deny is not installed: dependencies are not checked'; fi
 	tests/steps/15-header.sh
 	$(CARGO) clippy --locked -p libextism --no-default-features --all-targets -- -D warnings
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+# Benchmarks: docs/performance.md. BENCH chooses metrics by words of their names; BENCH_BUILD is the profile that
+# Cargo builds with, whose library is measured unless EXTISM_LIB names another.
+BENCH       ?=
+BENCH_BUILD ?= release
+BENCH_BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target)/$(BENCH_BUILD))
+CACHE       ?= $(abspath build/cache)
+BENCH_ENV    = EXTISM_LIB=$${EXTISM_LIB:-$(BENCH_BUILT)/libextism.so} BENCH_FLOOR=$(BENCH_BUILT)/bench-floor CACHE=$(CACHE)
+BENCH_ONLY   = $(if $(BENCH),--only '$(BENCH)')
+
+# Both packages at once, and no feature of Wasmtime that the library does not have: so they share one build of it.
+BENCH_FLOOR_FEATURES := $(if $(shell grep pooling-allocator Cargo.toml),--features bench-floor/pooled)
+bench-tools: build/bench/worker
+	$(CARGO) build --profile $(BENCH_BUILD) --locked -p libextism -p bench-floor $(BENCH_FLOOR_FEATURES)
+	CACHE=$(CACHE) tests/fetch/reference.sh
+	CACHE=$(CACHE) tests/fetch/go-sdk.sh
+
+build/bench/worker: $(wildcard benches/worker/*) include/extism.h
+	@mkdir -p build/bench
+	$(CC) -std=gnu11 -O2 -Wall -Wextra -Iinclude benches/worker/*.c -o $@ -pthread -ldl
+
+bench: bench-tools  ## measure against libextism 1.41; BENCH=echo,alive chooses, BENCH_BUILD=fast
+	$(BENCH_ENV) benches/run.py $(BENCH_ONLY)
+
+bench-quick: bench-tools  ## the same with few samples
+	$(BENCH_ENV) benches/run.py --quick $(BENCH_ONLY)
+
+bench-real: bench-tools  ## real plug-ins: new, again, calls
+	-CACHE=$(CACHE) tests/fetch/as-pdk.sh
+	-CACHE=$(CACHE) tests/fetch/rust-pdk.sh
+	-CACHE=$(CACHE) benches/fetch/programs.sh
+	$(BENCH_ENV) benches/run.py --real $(BENCH_ONLY)
+
+bench-curves: bench-tools  ## how the cost grows: threads, sizes, plug-ins, blocks
+	$(BENCH_ENV) benches/curves.py $(BENCH_ONLY)
+
+bench-peers: bench-tools  ## the other Extism runtimes: JavaScript, Go, Chicory
+	$(BENCH_ENV) benches/peers.py $(BENCH_ONLY)
+
+bench-profile: bench-tools  ## instructions of each function for one metric, BENCH=call_empty
+	$(BENCH_ENV) benches/profile.py $(BENCH)
+
+bench-winch: bench-tools  ## compile times of Winch, which wants a Wasmtime of its own (many minutes)
+	CARGO_TARGET_DIR=build/winch $(CARGO) build --profile $(BENCH_BUILD) --locked -p bench-floor --features winch
+	BENCH_FLOOR=build/winch/$(BENCH_BUILD)/bench-floor CACHE=$(CACHE) benches/winch.py
+
+bench-docs:  ## put the last complete runs into README.md and docs
+	benches/docs.py
+
+bench-all: bench bench-real bench-curves bench-peers bench-docs  ## everything, for a machine that has nothing else to do
 
 header:  ## write include/extism.h from src/ffi
 	@mkdir -p include
@@ -76,5 +127,5 @@ clean:  ## remove everything that was built or downloaded
 	rm -rf build
 
 help:
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) \
-		| while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) \
+		| while IFS='|' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
