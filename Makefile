@@ -15,7 +15,7 @@ DEMOS   := hello host_function
 
 # Cargo knows best what is out of date, and uses all processors by itself.
 .NOTPARALLEL:
-.PHONY: all library pkgconfig demo test lint header install uninstall clean help
+.PHONY: all library pkgconfig demo test fuzz asan tsan valgrind soak lint header install uninstall clean help
 
 all: library pkgconfig  ## the shared and the static library, and their .pc files
 
@@ -43,6 +43,21 @@ demo: library  ## compile and run two examples; needs nothing but Rust and a C c
 
 test: all  ## run all tests; TEST_STRICT=1 turns skips into failures, STEPS="abi install" chooses
 	EXTISM_LIB=$${EXTISM_LIB:-$(BUILT)/libextism.so} tests/run.sh $(STEPS)
+
+fuzz:  ## fuzz for FUZZ_SECONDS each; FUZZ_TARGETS="memory manifest" chooses; needs cargo-fuzz
+	tests/long/fuzz.sh
+
+asan:  ## the suites under AddressSanitizer; PARTS="units library" chooses
+	tests/long/asan.sh $(PARTS)
+
+tsan:  ## the unit tests under ThreadSanitizer; needs the source of Rust's standard library
+	tests/long/tsan.sh
+
+valgrind: library  ## examples and tests under memcheck; PARTS="examples c rust" chooses
+	EXTISM_LIB=$${EXTISM_LIB:-$(BUILT)/libextism.so} tests/long/valgrind.sh $(PARTS)
+
+soak: library  ## ten million calls, 100,000 plug-ins; SOAK_CALLS, SOAK_PLUGINS, SOAK_THREADS
+	EXTISM_LIB=$${EXTISM_LIB:-$(BUILT)/libextism.so} tests/long/soak.sh
 
 lint:  ## formatting, clippy, documentation, the header, the licences of dependencies
 	$(CARGO) fmt --all --check

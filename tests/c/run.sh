@@ -3,6 +3,7 @@
 #
 # NAME is the scratch directory below $OUT that the programs lie and run in; the flags are more flags
 # for the compiler, such as -fsanitize=address. A failing program does not keep the others from running.
+# EXTISM_TEST_SLOWDOWN multiplies the deadline of each; RUN_UNDER is what they are run by, such as valgrind.
 set -u
 
 out=$OUT/$1
@@ -16,7 +17,7 @@ for source in "$ROOT"/tests/c/test_*.c; do
     echo "== $name"
     ${CC:-cc} -std=c11 -Wall -Wextra -pedantic -Werror -g -pthread "$@" -I"$EXTISM_INCLUDE" \
         -o "$name" "$source" "$EXTISM_LIB" -Wl,-rpath,"$(dirname "$EXTISM_LIB")" &&
-        timeout --kill-after=10 300 "./$name"
+        timeout --kill-after=10 $((300 * ${EXTISM_TEST_SLOWDOWN:-1})) ${RUN_UNDER:-} "./$name"
     status=$?
     if [ $status -ne 0 ]; then
         echo "$name: ended with $status"
