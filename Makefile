@@ -15,7 +15,7 @@ DEMOS   := hello host_function
 
 # Cargo knows best what is out of date, and uses all processors by itself.
 .NOTPARALLEL:
-.PHONY: all library pkgconfig demo test lint header install uninstall clean help
+.PHONY: all library pkgconfig demo test fuzz asan tsan valgrind soak lint header install uninstall clean help
 .PHONY: bench bench-quick bench-real bench-curves bench-peers bench-profile bench-winch bench-docs bench-all bench-tools
 
 all: library pkgconfig  ## the shared and the static library, and their .pc files
@@ -45,6 +45,21 @@ demo: library  ## compile and run two examples; needs nothing but Rust and a C c
 test: all  ## run all tests; TEST_STRICT=1 turns skips into failures, STEPS="abi install" chooses
 	EXTISM_LIB=$${EXTISM_LIB:-$(BUILT)/libextism.so} tests/run.sh $(STEPS)
 
+fuzz:  ## fuzz for FUZZ_SECONDS each; FUZZ_TARGETS="memory manifest" chooses; needs cargo-fuzz
+	tests/long/fuzz.sh
+
+asan:  ## the suites under AddressSanitizer; PARTS="units library" chooses
+	tests/long/asan.sh $(PARTS)
+
+tsan:  ## the unit tests under ThreadSanitizer; needs the source of Rust's standard library
+	tests/long/tsan.sh
+
+valgrind: library  ## examples and tests under memcheck; PARTS="examples c rust" chooses
+	EXTISM_LIB=$${EXTISM_LIB:-$(BUILT)/libextism.so} tests/long/valgrind.sh $(PARTS)
+
+soak: library  ## ten million calls, 100,000 plug-ins; SOAK_CALLS, SOAK_PLUGINS, SOAK_THREADS
+	EXTISM_LIB=$${EXTISM_LIB:-$(BUILT)/libextism.so} tests/long/soak.sh
+
 lint:  ## formatting, clippy, documentation, the header, the licences of dependencies
 	$(CARGO) fmt --all --check
 	find .ci benches tests c-examples examples -type f \( -name '*.sh' -o -path .ci/run \) -print0 | xargs -0 -n 1 bash -n
@@ -65,9 +80,8 @@ BENCH_ENV    = EXTISM_LIB=$${EXTISM_LIB:-$(BENCH_BUILT)/libextism.so} BENCH_FLOO
 BENCH_ONLY   = $(if $(BENCH),--only '$(BENCH)')
 
 # Both packages at once, and no feature of Wasmtime that the library does not have: so they share one build of it.
-BENCH_FLOOR_FEATURES := $(if $(shell grep pooling-allocator Cargo.toml),--features bench-floor/pooled)
 bench-tools: build/bench/worker
-	$(CARGO) build --profile $(BENCH_BUILD) --locked -p libextism -p bench-floor $(BENCH_FLOOR_FEATURES)
+	$(CARGO) build --profile $(BENCH_BUILD) --locked -p libextism -p bench-floor
 	CACHE=$(CACHE) tests/fetch/reference.sh
 	CACHE=$(CACHE) tests/fetch/go-sdk.sh
 

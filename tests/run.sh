@@ -4,7 +4,7 @@
 # With words, only the steps whose names contain one of them. A step is a program that ends with 0 if
 # it passed, with 77 if something that it needs is missing (its last line of output says what), and
 # with anything else if it failed. TEST_STRICT=1 counts a skipped step as failed; TEST_SECONDS bounds
-# each step.
+# each step, and EXTISM_TEST_SLOWDOWN multiplies all deadlines, for slow machines and tools.
 set -u
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
@@ -46,7 +46,7 @@ for step in "$ROOT"/tests/steps/[0-9]*; do
     wanted "$name" "$@" || continue
     log=$logs/$name.log
     began=$SECONDS
-    timeout --kill-after=10 "${TEST_SECONDS:-1800}" "$step" >"$log" 2>&1 </dev/null
+    timeout --kill-after=10 "$((${TEST_SECONDS:-1800} * ${EXTISM_TEST_SLOWDOWN:-1}))" "$step" >"$log" 2>&1 </dev/null
     case $? in
         0)
             report passed

@@ -5,6 +5,7 @@
 # for the compiler, such as -fsanitize=address. A failing program does not keep the others from running.
 # SOURCES are the programs to run (tests/c/test_*.c if it is not set), FILTER chooses tests by a part of
 # their names, EXTISM_TEST_SLOWDOWN multiplies the deadlines.
+# RUN_UNDER is what they are run by, such as valgrind.
 set -u
 
 out=$OUT/$1
@@ -27,7 +28,7 @@ for source in ${SOURCES:-"$ROOT"/tests/c/test_*.c}; do
         *) compiler="${CC:-cc} -std=c11" ;;
     esac
     $compiler "${flags[@]}" -o "$name" "$source" check.o "${library[@]}" &&
-        timeout --kill-after=10 "$deadline" "./$name" ${FILTER:+"$FILTER"}
+        timeout --kill-after=10 "$deadline" ${RUN_UNDER:-} "./$name" ${FILTER:+"$FILTER"}
     status=$?
     if [ $status -ne 0 ]; then
         echo "$name: ended with $status"

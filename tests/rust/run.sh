@@ -2,7 +2,8 @@
 # Runs the tests in Rust, each in a process of its own with a deadline, so that a crash or a hang is one failed
 # test: tests/rust/run.sh [CARGO TEST OPTION...], such as --test limits --test 'guest_*'
 #
-# FILTER chooses tests by a part of their names; EXTISM_TEST_SLOWDOWN multiplies the deadline.
+# FILTER chooses tests by a part of their names; EXTISM_TEST_SLOWDOWN multiplies the deadline; RUN_UNDER is what each
+# test is run by, such as valgrind.
 set -u
 cd "$(dirname "$0")"
 
@@ -19,7 +20,8 @@ programs=$(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' <<<"$built")
 run_test() {
     local log status
     log=$failures/$(basename "$1").${2//:/_}
-    timeout --kill-after=5 "$deadline" "$1" --exact "$2" --nocapture >"$log" 2>&1 </dev/null
+    # shellcheck disable=SC2086
+    timeout --kill-after=5 "$deadline" ${RUN_UNDER:-} "$1" --exact "$2" --nocapture >"$log" 2>&1 </dev/null
     status=$?
     if [ $status -eq 0 ]; then
         rm "$log"

@@ -18,7 +18,8 @@ for source in *.c; do
     # shellcheck disable=SC2086
     ${CC:-cc} -std=c99 -Wall -Wextra -pedantic -Werror $flags -I"$EXTISM_INCLUDE" -o "$out/$name" \
         "$source" -L"$libraries" -lextism -Wl,-rpath,"$libraries"
-    timeout --kill-after=10 60 "$out/$name" | tee "$out/$name.txt"
+    # shellcheck disable=SC2086
+    timeout --kill-after=10 $((60 * ${EXTISM_TEST_SLOWDOWN:-1})) ${RUN_UNDER:-} "$out/$name" | tee "$out/$name.txt"
     diff -u "expected/$name.txt" "$out/$name.txt"
 done
 

@@ -58,7 +58,6 @@ fn engine() -> Result<Engine> {
     Ok(Engine::new(&config())?)
 }
 
-#[cfg(feature = "pooled")]
 fn pooling_engine() -> Result<Engine> {
     let mut pool = wasmtime::PoolingAllocationConfig::new();
     pool.total_core_instances(100)
@@ -67,11 +66,6 @@ fn pooling_engine() -> Result<Engine> {
         .max_memory_size(1 << 32)
         .linear_memory_keep_resident(64 << 10);
     Ok(Engine::new(config().allocation_strategy(pool))?)
-}
-
-#[cfg(not(feature = "pooled"))]
-fn pooling_engine() -> Result<Engine> {
-    Err("this program was built without the feature `pooled`".into())
 }
 
 fn linker(engine: &Engine) -> Result<Linker<()>> {

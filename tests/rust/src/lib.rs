@@ -8,12 +8,13 @@
 //! | `plugin` | plug-ins, compiled plug-ins, and how a call ended |
 //! | `function` | host functions as closures |
 //! | `server` | an HTTP server on this machine |
-//! | `sequences` | what the fuzz targets run on the whole library |
+//! | `sequences`, `differential` | what the fuzz targets run on the whole library |
 //! | `process` | deadlines for tests, and tests that need a process of their own |
 
 #![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 mod api;
+mod differential;
 mod function;
 mod guest;
 mod plugin;
@@ -22,6 +23,7 @@ mod sequences;
 mod server;
 
 pub use api::{Api, Handle, Val, api};
+pub use differential::differential;
 pub use function::{Current, HostFunction, Type};
 pub use guest::guest;
 pub use plugin::{Compiled, Ended, Plugin, Setup, last_error};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use extism_tests::{host_abi, module, within};
+use extism_tests::{differential, host_abi, module, within};
 
 fn replay(name: &str, target: fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name);
@@ -26,4 +26,9 @@ fn replay_module() {
 #[test]
 fn replay_host_abi() {
     replay("host_abi", host_abi);
+}
+
+#[test]
+fn replay_differential() {
+    replay("differential", differential);
 }

@@ -1,0 +1,11 @@
+(module
+  (import "extism:host/env" "load_u64" (func $load (param i64) (result i64)))
+  (import "extism:host/env" "store_u8" (func $store (param i64 i32)))
+  (import "extism:host/env" "input_load_u64" (func $input (param i64) (result i64)))
+  (import "extism:host/env" "input_length" (func $length (result i64)))
+  (memory 1) (global $g (mut i64) (i64.const 1)) (table 2 funcref) (elem (i32.const 0) $load)
+  (func (export "run") (param i32) (result i64) (local i64)
+    (call $store (i64.const 16) (i32.const 1))
+    (block (br_table 0 0 (local.get 0)))
+    (loop (if (i64.lt_u (local.get 1) (call $length)) (then (br 1))))
+    (i64.add (call $load (i64.const 16)) (call $input (i64.const 0)))))

@@ -1,0 +1,44 @@
+#!/bin/bash
+# AddressSanitizer: tests/long/asan.sh [units] [library]
+#
+#   units      the unit tests, which need no wasmtime: two minutes
+#   library    the tests in C and in Rust on a library that is instrumented from end to end, wasmtime included: it is the
+#              one of the fuzz targets, which takes a quarter of an hour to build
+#
+# TESTS chooses Rust tests: TESTS="--test limits --test hostile". The C tests on the ordinary library are a step of `make test`.
+set -u
+
+ROOT=$(cd "$(dirname "$0")/../.." && pwd)
+. "$ROOT/tests/long/common.sh"
+use_unstable_rust
+[ $# -gt 0 ] || set -- units library
+cd "$ROOT" || exit 1
+export EXTISM_TEST_SLOWDOWN=${EXTISM_TEST_SLOWDOWN:-5}
+export CARGO_TARGET_DIR=$ROOT/build/asan OUT=$ROOT/build/asan/c EXTISM_INCLUDE=$ROOT/include ROOT
+failed=0
+
+# A suite with instrumentation of its own, in programs whose runtime the library finds.
+sanitized() {
+    RUSTFLAGS='-Zsanitizer=address -Clink-arg=-rdynamic' CARGO_BUILD_TARGET=$TARGET "$@" || failed=1
+}
+
+for part in "$@"; do
+    echo "== $part"
+    case $part in
+        units)
+            sanitized cargo test --locked -p libextism --no-default-features
+            ;;
+        library)
+            fuzz_build --features runtime -- module
+            export EXTISM_LIB=$FUZZ_PROGRAMS/libextism.so
+            tests/c/run.sh . -fsanitize=address || failed=1
+            # shellcheck disable=SC2086
+            sanitized tests/rust/run.sh ${TESTS:-}
+            ;;
+        *)
+            echo "there is no part $part" >&2
+            exit 1
+            ;;
+    esac
+done
+exit $failed

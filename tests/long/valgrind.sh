@@ -1,0 +1,31 @@
+#!/bin/bash
+# memcheck over the C examples, the C tests and tests in Rust: tests/long/valgrind.sh [examples] [c] [rust]
+#
+# TESTS chooses Rust tests. Those that are left out by default start thousands of plug-ins, fork, or measure.
+set -u
+
+ROOT=$(cd "$(dirname "$0")/../.." && pwd)
+. "$ROOT/tests/long/common.sh"
+need valgrind 'apt-get install valgrind'
+[ $# -gt 0 ] || set -- examples c rust
+cd "$ROOT" || exit 1
+export EXTISM_LIB=${EXTISM_LIB:-$ROOT/target/release/libextism.so} EXTISM_INCLUDE=$ROOT/include OUT=$ROOT/build/valgrind ROOT
+export EXTISM_TEST_SLOWDOWN=${EXTISM_TEST_SLOWDOWN:-30}
+# Traps that are raised by a signal are, to valgrind, what they would be in any other program: faults.
+export EXTISM_SIGNALS=0
+export RUN_UNDER="valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite
+    --errors-for-leak-kinds=definite --suppressions=$ROOT/tests/long/valgrind.supp"
+rm -rf "$OUT" && mkdir -p "$OUT"
+failed=0
+
+for part in "$@"; do
+    echo "== $part"
+    case $part in
+        examples) tests/steps/35-c-examples.sh || failed=1 ;;
+        c) tests/c/run.sh c || failed=1 ;;
+        # shellcheck disable=SC2086
+        rust) tests/rust/run.sh ${TESTS:---test 'guest_*' --test host_functions --test errors --test linking} || failed=1 ;;
+        *) echo "there is no part $part" >&2 && exit 1 ;;
+    esac
+done
+exit $failed
