@@ -13,7 +13,7 @@ export EXTISM_LIB=${EXTISM_LIB:-$ROOT/target/release/libextism.so} EXTISM_INCLUD
 export EXTISM_TEST_SLOWDOWN=${EXTISM_TEST_SLOWDOWN:-30}
 # Traps that are raised by a signal are, to valgrind, what they would be in any other program: faults.
 export EXTISM_SIGNALS=0
-export RUN_UNDER="valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite
+export RUN_UNDER="valgrind -q --trace-children=yes --error-exitcode=9 --leak-check=full --show-leak-kinds=definite
     --errors-for-leak-kinds=definite --suppressions=$ROOT/tests/long/valgrind.supp"
 rm -rf "$OUT" && mkdir -p "$OUT"
 failed=0

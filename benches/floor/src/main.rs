@@ -269,9 +269,6 @@ fn threads(options: &Options, scaling: bool) -> Result<Measure> {
 }
 
 fn metric(name: &str, options: &Options) -> Result<Option<Measure>> {
-    if options.pool && cfg!(not(feature = "pooled")) {
-        return Ok(None);
-    }
     Ok(Some(match name {
         "call" => call(options)?,
         "loop" => return repeat(options),
