@@ -63,26 +63,23 @@ pub unsafe extern "C" fn extism_current_plugin_memory_free(plugin: *mut ExtismCu
 /// has none, or the handle is refused.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn extism_current_plugin_host_context(plugin: *mut ExtismCurrentPlugin) -> *mut c_void {
-    boundary(|| {
-        let context = |host: &Host| host.with_guest(|_| host.context());
-        with_host(plugin, context)?.ok_or_else(|| outside(plugin))
-    })
+    boundary(|| with_host(plugin, |host, _| Ok(host.context())))
 }
 
 fn with_guest<T: FailValue>(plugin: *mut ExtismCurrentPlugin, work: impl FnOnce(&mut dyn Guest) -> Result<T>) -> T {
-    boundary(|| with_host(plugin, |host| host.with_guest(work))?.unwrap_or_else(|| Err(outside(plugin))))
+    boundary(|| with_host(plugin, |_, guest| work(guest)))
 }
 
-/// Works with what the handle stands for. Most often it is used in the very callback that received it.
+/// Works on the guest of the callback that the handle belongs to. Most often it is used in that callback itself.
 #[inline]
-fn with_host<R>(plugin: *mut ExtismCurrentPlugin, work: impl FnOnce(&Host) -> R) -> Result<R> {
+fn with_host<T>(plugin: *mut ExtismCurrentPlugin, work: impl FnOnce(&Host, &mut dyn Guest) -> Result<T>) -> Result<T> {
     let mut work = Some(work);
-    let mut once = |host: &Host| work.take().map(|work| work(host));
-    let done = match Host::of_callback(handles::number(plugin), &mut once) {
-        Some(done) => done,
-        None => once(handles::plugin_in_use(plugin, Kind::CurrentPlugin)?.host()),
-    };
-    done.ok_or_else(|| outside(plugin))
+    let mut once = |host: &Host, guest: &mut dyn Guest| work.take().map(|work| work(host, guest));
+    let mut done = Host::with_guest_of_callback(handles::number(plugin), &mut once);
+    if done.is_none() {
+        done = handles::plugin_in_use(plugin, Kind::CurrentPlugin)?.host().with_guest(once);
+    }
+    done.flatten().unwrap_or_else(|| Err(outside(plugin)))
 }
 
 fn outside(plugin: *mut ExtismCurrentPlugin) -> Error {

@@ -21,7 +21,7 @@ use crate::logging;
 use crate::plugin::{Plugin, turn};
 use crate::state::interrupt;
 use crate::sync::{Mutex, MutexGuard};
-use crate::wasm::{engine, stack, traps, wasi, watchdog};
+use crate::wasm::{engine, slot, stack, traps, wasi, watchdog};
 
 /// Sees to it that forks are survived, from the first object that the library makes.
 pub(super) fn prepare() {
@@ -30,6 +30,7 @@ pub(super) fn prepare() {
         // What is made once is made now: a fork must not find it half done.
         engine::environment();
         interrupt::now_ns();
+        slot::prepare();
         // SAFETY: the handlers are functions of this library, which stays loaded. Out of memory, the one error that
         // there is, means that forks are not survived.
         unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };

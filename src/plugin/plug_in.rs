@@ -325,6 +325,7 @@ impl Plugin {
     /// Takes the locks of the plug-in, for a fork.
     pub fn hold(self: &Arc<Self>) -> HeldPlugin {
         HeldPlugin {
+            _callback: HeldIn::new(self, |plugin| plugin.host.lock()),
             _errors: HeldIn::new(self, |plugin| plugin.errors.lock()),
             _config: HeldIn::new(self, |plugin| &plugin.config),
             _events: HeldIn::new(self, |plugin| plugin.timer.interrupt().lock()),
@@ -341,7 +342,10 @@ impl Plugin {
                     log::error!(target: "extism", "no thread watches over the timeout of a call that forked: {error}");
                 }
             }
-            Occupant::Another => self.timer.end(),
+            Occupant::Another => {
+                self.timer.end();
+                self.host.abandon();
+            }
         }
     }
 
@@ -353,6 +357,7 @@ impl Plugin {
 
 /// A plug-in whose locks are taken.
 pub(crate) struct HeldPlugin {
+    _callback: HeldIn<()>,
     _errors: HeldIn<Texts>,
     _config: HeldIn<std::collections::BTreeMap<String, String>>,
     _events: HeldIn<u64>,

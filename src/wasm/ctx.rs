@@ -10,13 +10,14 @@ use wasmtime::{AsContext, AsContextMut, Caller, Extern, Global, Memory, Store, V
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
-use super::function::Slot;
 use super::limits::{Budget, Limits, PAGE};
+use super::slot::Slot;
 use super::{rewrite, stack};
 use crate::guest::{Guest, http};
 use crate::memory;
 use crate::state::interrupt::Interrupt;
 use crate::state::{Span, State};
+use crate::sync::Mutex;
 use crate::thread;
 
 /// What a compiled plug-in decided for all plug-ins made of it.
@@ -31,7 +32,7 @@ pub(crate) struct Host {
     /// The handle that callbacks are given.
     pub current: u64,
     context: AtomicPtr<c_void>,
-    slot: Slot,
+    slot: Slot<Caller<'static, Ctx>>,
 }
 
 impl Host {
@@ -67,16 +68,18 @@ impl Host {
         callback();
     }
 
-    /// Works with the plug-in of the innermost callback that runs on this thread, if it is the one of this handle.
+    /// Works on the guest of the innermost callback that runs on this thread, if it is the one of this handle.
     #[inline]
-    pub fn of_callback<R>(current: u64, work: impl FnOnce(&Self) -> R) -> Option<R> {
+    pub fn with_guest_of_callback<R>(current: u64, work: impl FnOnce(&Self, &mut dyn Guest) -> R) -> Option<R> {
         let (handle, host) = thread::current(|thread| thread.callback.get());
         if handle != current || host.is_null() {
             return None;
         }
         // SAFETY: it was put there by `inside`, which is on this thread's stack, borrows it and takes it back before it
         // returns.
-        Some(work(unsafe { &*host.cast::<Self>() }))
+        let host = unsafe { &*host.cast::<Self>() };
+        // SAFETY: this thread runs the callback, and no foreign code runs in here that could come back.
+        unsafe { host.slot.with_own(|caller| work(host, &mut Access::new(caller))) }
     }
 
     /// No callback runs any more: the guest was lost in a fork, with the thread that it ran on.
@@ -84,10 +87,14 @@ impl Host {
         self.slot.abandon();
     }
 
-    /// Works on the guest whose callback runs; `None` outside of callbacks.
-    #[inline]
-    pub fn with_guest<R>(&self, work: impl FnOnce(&mut dyn Guest) -> R) -> Option<R> {
-        self.slot.with(work)
+    /// Works on the guest whose callback runs, on whatever thread; `None` outside of callbacks.
+    pub fn with_guest<R>(&self, work: impl FnOnce(&Self, &mut dyn Guest) -> R) -> Option<R> {
+        self.slot.with_other(|caller| work(self, &mut Access::new(caller)))
+    }
+
+    /// The lock that a fork takes.
+    pub fn lock(&self) -> &Mutex<()> {
+        self.slot.lock()
     }
 }
 

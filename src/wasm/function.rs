@@ -1,14 +1,10 @@
 //! Host functions that the user of the library offers, and the one point where guests call them.
 
 use std::mem::MaybeUninit;
-use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
-use std::time::Duration;
 
 use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType};
 
 use super::ctx::{Access, Ctx};
-use crate::guest::Guest;
 
 /// The numeric types that host functions can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,106 +124,5 @@ fn raw_of(bits: u64, ty: NumberType) -> ValRaw {
         NumberType::I64 => ValRaw::u64(bits),
         NumberType::F32 => ValRaw::f32(bits as u32),
         NumberType::F64 => ValRaw::f64(bits),
-    }
-}
-
-/// Where a running callback of one plug-in can be reached, from any thread: the way into the guest's memory while
-/// it waits for the host.
-///
-/// The slot is `CLOSED` outside of callbacks, holds the pointer inside of one, and is `IN_USE` while a thread works
-/// through it. Closing waits for that thread; what it does there is short (no foreign code runs).
-pub(super) struct Slot {
-    current: AtomicPtr<Caller<'static, Ctx>>,
-}
-
-const CLOSED: *mut Caller<'static, Ctx> = ptr::null_mut();
-const IN_USE: *mut Caller<'static, Ctx> = ptr::without_provenance_mut(1);
-
-impl Slot {
-    /// A slot outside of any callback.
-    pub const fn new() -> Self {
-        Self { current: AtomicPtr::new(CLOSED) }
-    }
-
-    /// Runs a callback during which this `caller` can be reached.
-    pub fn lend(&self, caller: &mut Caller<'_, Ctx>, callback: impl FnOnce()) {
-        let pointer = ptr::from_mut(caller).cast::<Caller<'static, Ctx>>();
-        self.current.store(pointer, Ordering::Release);
-        let _close = Close { slot: self, pointer };
-        callback();
-    }
-
-    /// Ends a callback whose thread a fork has left behind.
-    pub fn abandon(&self) {
-        self.current.store(CLOSED, Ordering::Relaxed);
-    }
-
-    /// Works on the guest of the callback that runs; `None` if none does.
-    pub fn with<R>(&self, work: impl FnOnce(&mut dyn Guest) -> R) -> Option<R> {
-        let mut patience = Patience::default();
-        let pointer = loop {
-            match self.current.load(Ordering::Relaxed) {
-                CLOSED => return None,
-                IN_USE => patience.wait(),
-                pointer => {
-                    let taken = self.current.compare_exchange(pointer, IN_USE, Ordering::Acquire, Ordering::Relaxed);
-                    if taken.is_ok() {
-                        break pointer;
-                    }
-                }
-            }
-        };
-        let put_back = PutBack { slot: self, pointer };
-        // SAFETY: the pointer came from a `&mut Caller` that `lend` holds and does not use until it has closed the
-        // slot, which it cannot while the slot is `IN_USE`; only one thread sets `IN_USE` at a time, so this is the
-        // only reference. The lifetimes were erased by the cast; the reference ends before the slot is put back.
-        let result = work(&mut Access::new(unsafe { &mut *pointer }));
-        drop(put_back);
-        Some(result)
-    }
-}
-
-/// Closes the slot when the callback has ended, however it ended.
-struct Close<'a> {
-    slot: &'a Slot,
-    pointer: *mut Caller<'static, Ctx>,
-}
-
-impl Drop for Close<'_> {
-    fn drop(&mut self) {
-        let mut patience = Patience::default();
-        let close = || self.slot.current.compare_exchange(self.pointer, CLOSED, Ordering::Acquire, Ordering::Relaxed);
-        while close().is_err() {
-            patience.wait();
-        }
-    }
-}
-
-/// Waits for another thread that is about to be done; sleeps if it is not, so that a thread of high priority lets it
-/// go on.
-#[derive(Default)]
-pub(super) struct Patience {
-    rounds: u32,
-}
-
-impl Patience {
-    pub fn wait(&mut self) {
-        self.rounds += 1;
-        match self.rounds {
-            0..100 => std::thread::yield_now(),
-            _ => std::thread::sleep(Duration::from_micros(50)),
-        }
-    }
-}
-
-/// Puts the pointer back, also when the work panics.
-struct PutBack<'a> {
-    slot: &'a Slot,
-    pointer: *mut Caller<'static, Ctx>,
-}
-
-impl Drop for PutBack<'_> {
-    fn drop(&mut self) {
-        self.slot.current.store(self.pointer, Ordering::Release);
     }
 }

@@ -29,6 +29,8 @@ mod module;
 mod outcome;
 #[cfg(any(feature = "runtime", test, fuzzing))]
 mod rewrite;
+#[allow(unsafe_code)] // a value that two threads reach
+pub(crate) mod slot;
 #[allow(unsafe_code)] // ends of the stack, and work that another thread does meanwhile
 pub(crate) mod stack;
 #[cfg(feature = "runtime")]

@@ -14,7 +14,7 @@ use wasmtime::unix::StoreExt;
 use wasmtime::{Module, Store};
 
 use super::ctx::Ctx;
-use super::function::Patience;
+use super::slot::Patience;
 use crate::thread;
 
 /// How many threads are inside, and whether the gate is shut.
