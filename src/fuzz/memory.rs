@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Input;
-use crate::guest::{Fail, Guest, TABLE, Type, http, reset, set_input};
+use crate::guest::{Fail, Guest, TABLE, Type, begin, http, reset};
 use crate::state::interrupt::Interrupt;
 use crate::state::{Span, State};
 use crate::sync::Mutex;
@@ -42,8 +42,8 @@ impl Guest for Bench {
         to <= MAX_BYTES
     }
 
-    fn erase(&mut self, bytes: u64) {
-        self.memory[..usize::try_from(bytes).unwrap()].fill(0);
+    fn erase(&mut self, bytes: std::ops::Range<u64>) {
+        self.memory[bytes.start as usize..bytes.end as usize].fill(0);
     }
 
     fn policy(&mut self) -> Arc<http::Policy> {
@@ -152,12 +152,16 @@ impl Run {
     }
 
     fn begin_call(&mut self, input: &mut Input<'_>) {
-        self.reset();
         self.bench.state.begin_call();
         self.model.error = None;
         let length = input.below(64);
         let bytes = input.take(length);
-        set_input(&mut self.bench, bytes).unwrap();
+        let used = self.bench.state.blocks.high_water();
+        begin(&mut self.bench, bytes).unwrap();
+        // What lies before the input belongs to no block, and is not looked at.
+        let before: Vec<u8> = self.model.bytes[..self.bench.state.input.offset as usize].to_vec();
+        self.forget(used);
+        self.model.bytes[..before.len()].copy_from_slice(&before);
         assert_eq!(self.bench.state.input.length, bytes.len() as u64);
         let handle = self.bench.state.input.offset;
         self.adopt(handle);

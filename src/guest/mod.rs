@@ -15,6 +15,7 @@ mod vars;
 mod web;
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::error::Error;
 use crate::memory::Shortage;
@@ -32,8 +33,8 @@ pub(crate) trait Guest {
     fn size(&mut self) -> u64;
     /// Makes Extism memory at least `to` bytes long. False if a limit stands against it.
     fn grow(&mut self, to: u64) -> bool;
-    /// Makes the first `bytes` of Extism memory zero.
-    fn erase(&mut self, bytes: u64);
+    /// Makes these bytes of Extism memory zero.
+    fn erase(&mut self, bytes: Range<u64>);
     /// Which hosts the plug-in may reach, and how much it may receive.
     fn policy(&mut self) -> std::sync::Arc<http::Policy>;
 }
@@ -129,17 +130,33 @@ fn block<'a>(memory: &'a [u8], state: &State, handle: u64) -> Result<&'a [u8], F
 
 /// Empties Extism memory: no blocks, no input, no output, and nothing of what was in them.
 pub(crate) fn reset(guest: &mut dyn Guest) {
-    let state = guest.state();
+    let used = forget_blocks(guest.state());
+    guest.erase(0..used);
+}
+
+/// A call begins: Extism memory is empty but for its input.
+///
+/// # Errors
+///
+/// The input does not fit into the memory that the plug-in may have.
+pub(crate) fn begin(guest: &mut dyn Guest, input: &[u8]) -> Result<(), Fail> {
+    let used = forget_blocks(guest.state());
+    let placed = place(guest, input);
+    let length = input.len() as u64;
+    // What the input lies over needs not be erased, and the system need not be asked for it again.
+    let end = placed.as_ref().map_or(0, |offset| offset + length);
+    if end < used {
+        guest.erase(end..used);
+    }
+    guest.state().input = crate::state::Span { offset: placed?, length };
+    Ok(())
+}
+
+/// Returns the end of what was given out.
+fn forget_blocks(state: &mut State) -> u64 {
     let used = state.blocks.high_water();
     state.blocks.reset();
     state.input = Default::default();
     state.output = Default::default();
-    guest.erase(used);
-}
-
-/// Puts the input of a call in place.
-pub(crate) fn set_input(guest: &mut dyn Guest, input: &[u8]) -> Result<(), Fail> {
-    let offset = place(guest, input)?;
-    guest.state().input = crate::state::Span { offset, length: input.len() as u64 };
-    Ok(())
+    used
 }

@@ -65,8 +65,8 @@ impl Guest for Bench {
         true
     }
 
-    fn erase(&mut self, bytes: u64) {
-        self.memory[..usize::try_from(bytes).unwrap()].fill(0);
+    fn erase(&mut self, bytes: std::ops::Range<u64>) {
+        self.memory[bytes.start as usize..bytes.end as usize].fill(0);
     }
 
     fn policy(&mut self) -> Arc<http::Policy> {
@@ -86,7 +86,7 @@ fn names_are_there_once() {
 #[test]
 fn the_input_is_read_to_its_end_and_no_further() {
     let mut bench = Bench::new(1);
-    set_input(&mut bench, b"0123456789").unwrap();
+    begin(&mut bench, b"0123456789").unwrap();
     let after = bench.run("alloc", &[8]).unwrap();
     bench.run("store_u64", &[after, u64::MAX]).unwrap();
     assert_eq!(bench.run("input_length", &[]).unwrap(), 10);
@@ -189,7 +189,7 @@ fn config_and_variables_take_their_blocks_over() {
 #[test]
 fn a_reset_empties_everything_but_the_error() {
     let mut bench = Bench::new(1);
-    set_input(&mut bench, b"secret").unwrap();
+    begin(&mut bench, b"secret").unwrap();
     let error = bench.text("wrong");
     bench.run("error_set", &[error]).unwrap();
     bench.run("output_set", &[error, 5]).unwrap();
@@ -204,7 +204,7 @@ fn a_reset_empties_everything_but_the_error() {
 #[test]
 fn freeing_the_input_makes_it_empty() {
     let mut bench = Bench::new(1);
-    set_input(&mut bench, b"input").unwrap();
+    begin(&mut bench, b"input").unwrap();
     let input = bench.run("input_offset", &[]).unwrap();
     bench.run("free", &[input]).unwrap();
     assert_eq!(bench.run("input_length", &[]).unwrap(), 0);

@@ -383,12 +383,11 @@ impl Entered<'_> {
         let Body::Live(live) = &mut *self.body else {
             return None;
         };
-        if !live.last_called().is_some_and(is_name) || plugin.is_output(input) || !stack::has_room(stack::CALL) {
+        if !live.last_called().is_some_and(is_name) || !stack::has_room(stack::CALL) {
             return None;
         }
         plugin.output.clear();
         let running = Running::begin(plugin, plugin.deadline(), context).ok()?;
-        live.reset();
         plugin.begin(live.state());
         let lost = LostByPanic(&mut self);
         let outcome = lost.0.call_last(input);

@@ -1,6 +1,7 @@
 //! What a store holds, and how the guest functions reach it.
 
 use std::ffi::c_void;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -363,10 +364,13 @@ impl<C: Holder> Guest for Access<C> {
         self.context.ctx().memory.is_some_and(|memory| memory.grow(to, &mut self.context))
     }
 
-    fn erase(&mut self, bytes: u64) {
+    fn erase(&mut self, bytes: Range<u64>) {
         let (memory, _) = self.parts();
+        let Some(part) = usize::try_from(bytes.start).ok().and_then(|start| memory.get_mut(start..)) else {
+            return;
+        };
         // SAFETY: Extism memory is a wasm memory without data segments, mapped private and anonymous by wasmtime.
-        unsafe { memory::erase(memory, bytes) }
+        unsafe { memory::erase(part, bytes.end - bytes.start) }
     }
 
     fn policy(&mut self) -> Arc<http::Policy> {

@@ -169,6 +169,21 @@ impl Live {
         outcome::classify(result, &self.store.data().state, denied, self.program.places())
     }
 
+    /// Empties the memory, and puts the input in place.
+    #[inline]
+    fn begin(&mut self, input: &[u8]) -> Result<(), Fail> {
+        if input.is_empty() && self.store.data().state.is_empty() {
+            return Ok(());
+        }
+        let mut access = Access::idle(&mut self.store);
+        if !access.parts().0.as_ptr_range().contains(&input.as_ptr()) {
+            return guest::begin(&mut access, input);
+        }
+        // Nobody should hand in what is about to be erased, but an address in there is easily had.
+        let copy = crate::memory::copied(input).ok_or(Fail::OutOfMemory)?;
+        guest::begin(&mut access, &copy)
+    }
+
     #[inline]
     fn run(&mut self, input: &[u8]) -> wasmtime::Result<i32> {
         if self.program.wasi.is_some() {
@@ -177,8 +192,7 @@ impl Live {
         if let Some(fuel) = self.program.fuel {
             self.store.set_fuel(fuel)?;
         }
-        // Also tells a guest that read the input of the call before that there is none.
-        guest::set_input(&mut Access::idle(&mut self.store), input).map_err(wasmtime::Error::new)?;
+        self.begin(input).map_err(wasmtime::Error::new)?;
         match &self.last {
             Some((_, Function::Plain(function))) => function.call(&mut *self.store, ()).map(|()| 0),
             Some((_, Function::Code(function))) => function.call(&mut *self.store, ()),

@@ -253,8 +253,8 @@ mod tests {
         caught(&mut || {
             slot.lend(&mut pair, || {
                 // SAFETY: this is the thread of the callback.
-                caught(&mut || drop(unsafe { slot.with_own(|_| panic!("own")) }));
-                caught(&mut || drop(slot.with_other(|_| panic!("other"))));
+                caught(&mut || _ = unsafe { slot.with_own(|_| -> () { panic!("own") }) });
+                caught(&mut || _ = slot.with_other(|_| -> () { panic!("other") }));
                 // SAFETY: as above.
                 assert!(unsafe { slot.with_own(Pair::step) }.is_some());
                 panic!("the callback");
