@@ -19,6 +19,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     );
     let config = Config {
         available_imports: imports.ok(),
+        // Small modules, and more of them.
+        max_funcs: 30,
+        max_instructions: 60,
         memory64_enabled: true,
         multi_value_enabled: true,
         tail_call_enabled: true,

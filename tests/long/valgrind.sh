@@ -22,7 +22,8 @@ for part in "$@"; do
     echo "== $part"
     case $part in
         examples) tests/steps/35-c-examples.sh || failed=1 ;;
-        c) tests/c/run.sh c || failed=1 ;;
+        # A child has what the threads of its parent had, and nobody who frees it.
+        c) LEFT_OUT='test_fork test_fork_threads' tests/c/run.sh c || failed=1 ;;
         # shellcheck disable=SC2086
         rust) tests/rust/run.sh ${TESTS:---test 'guest_*' --test host_functions --test errors --test linking} || failed=1 ;;
         *) echo "there is no part $part" >&2 && exit 1 ;;

@@ -169,6 +169,7 @@ impl<'a> Calls<'a> {
 
         let mut code = Vec::with_capacity(range.len() + 32 * sites.len());
         let mut moves = Moves::default();
+        moves.note(0, range.start);
         let one_more = u32::from(sites.iter().any(|site| site.function.needs_local()));
         (declarations + one_more).encode(&mut code);
         code.extend_from_slice(contents.get(first..end_of_locals).unwrap_or_default());

@@ -224,12 +224,6 @@ impl GuestFunctions<'_> {
             OUTPUT_SET,
             INPUT_SET,
         ][self.random.below(11) as usize];
-        let mut code = Vec::new();
-        // Some number, or what the last of these gave.
-        let number = |random: &mut Random| match random.below(3) {
-            0 => Instruction::LocalGet(word),
-            _ => Instruction::I64Const(random.next().cast_signed()),
-        };
         let (params, result) = match function {
             STORE_U8 => (1, None),
             STORE_U64 | OUTPUT_SET | INPUT_SET => (2, None),
@@ -237,8 +231,9 @@ impl GuestFunctions<'_> {
             LOAD_U8 | INPUT_LOAD_U8 => (1, Some(byte)),
             _ => (1, Some(word)),
         };
+        let mut code = Vec::new();
         for _ in 0..params {
-            code.push(number(&mut self.random));
+            code.extend(self.number(word));
         }
         if function == STORE_U8 {
             code.push(Instruction::LocalGet(byte));
@@ -246,10 +241,24 @@ impl GuestFunctions<'_> {
         code.extend(self.cut(function, word, byte));
         code.push(Instruction::Call(function));
         code.extend(result.map(Instruction::LocalSet));
-        if self.random.below(4) == 0 {
-            code.extend([Instruction::LocalGet(word), Instruction::Call(HOST), Instruction::LocalSet(word)]);
+        if self.random.below(2) == 0 {
+            let number = [Instruction::LocalGet(byte), Instruction::I64ExtendI32U];
+            code.extend(if result == Some(byte) { number.to_vec() } else { vec![Instruction::LocalGet(word)] });
+            code.extend([Instruction::Call(HOST), Instruction::LocalSet(word)]);
         }
         code
+    }
+
+    /// Some number: often one where blocks are, or the input or the memory ends.
+    fn number(&mut self, word: u32) -> Vec<Instruction<'static>> {
+        let random = self.random.next().cast_signed();
+        match self.random.below(6) {
+            0 => vec![Instruction::LocalGet(word)],
+            1 => vec![Instruction::I64Const(random)],
+            2 => vec![Instruction::I64Const(0xfff0 + (random & 31))],
+            3 => vec![Instruction::Call(INPUT_LENGTH), Instruction::I64Const(random & 15), Instruction::I64Sub],
+            _ => vec![Instruction::I64Const(random & 63)],
+        }
     }
 
     /// An access to a memory of the module becomes one to Extism memory or the input.

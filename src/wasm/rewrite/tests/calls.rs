@@ -256,6 +256,25 @@ fn places_are_those_of_the_module_as_it_came() {
     assert!((call..call + 2).contains(&prepared.places.original_offset(inside)));
 }
 
+/// The first byte of a function, which is where a stack overflow is told to be. The second grows past 127 bytes, so
+/// that its size is written in one byte more than it was.
+#[test]
+fn functions_begin_where_they_began() {
+    let load = "(drop (call $input_load_u64 (i64.const 1)))";
+    let original = with_imports(&format!("(func {load}) (func (local i32) {})", load.repeat(8)));
+    let prepared = prepare(&original, FEATURES, Some(&none_taken)).expect("valid");
+    let bodies = |wasm: &[u8]| -> Vec<_> {
+        let payloads = Parser::new(0).parse_all(wasm).map(|payload| payload.expect("payload"));
+        let body = |payload| if let Payload::CodeSectionEntry(body) = payload { Some(body.range()) } else { None };
+        payloads.filter_map(body).collect()
+    };
+    let (before, after) = (bodies(&original), bodies(&prepared.bytes));
+    assert!(before[1].len() < 128 && after[1].len() >= 128);
+    for (then, now) in before.iter().zip(&after) {
+        assert_eq!(prepared.places.original_offset(now.start), then.start);
+    }
+}
+
 #[test]
 fn unchanged_code_has_its_places_too() {
     for text in [
