@@ -52,7 +52,7 @@ impl Host {
         self.context.store(context, Ordering::Relaxed);
     }
 
-    /// Runs a callback on this thread, which finds its way back by [`Self::of_callback`].
+    /// Runs a callback on this thread, which finds its way back by [`Self::with_guest_of_callback`].
     fn inside(&self, callback: impl FnOnce()) {
         /// Remembers the callback around this one.
         struct Outer((u64, *const ()));

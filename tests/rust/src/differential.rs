@@ -365,19 +365,15 @@ impl Reencode for GuestFunctions<'_> {
             let operator = reader.clone().read()?;
             if self.random.below(6) == 0 {
                 let more = self.between(word, byte);
-                more.iter().for_each(|instruction| drop(function.instruction(instruction)));
+                append(&mut function, &more);
             }
             if let Some(access) = Access::of(&operator).filter(|access| access.place.offset % 4 > 0) {
                 reader.read()?;
-                self.replace(&access, word, byte)
-                    .iter()
-                    .for_each(|instruction| drop(function.instruction(instruction)));
+                append(&mut function, &self.replace(&access, word, byte));
                 continue;
             }
             if let Operator::Call { function_index } | Operator::ReturnCall { function_index } = operator {
-                self.cut(function_index, word, byte)
-                    .iter()
-                    .for_each(|instruction| drop(function.instruction(instruction)));
+                append(&mut function, &self.cut(function_index, word, byte));
             }
             function.instruction(&self.parse_instruction(&mut reader)?);
         }
@@ -575,6 +571,12 @@ impl Twin {
                 calls: CALLS.take(),
             }
         }
+    }
+}
+
+fn append(function: &mut Function, instructions: &[Instruction<'_>]) {
+    for instruction in instructions {
+        function.instruction(instruction);
     }
 }
 
