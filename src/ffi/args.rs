@@ -34,7 +34,7 @@ pub(super) unsafe fn array<'a, T>(what: &str, data: *const T, length: u64) -> Re
     if data.is_null() {
         return Err(Error::new(format!("{what} is NULL, but its length is {length}")));
     }
-    let bytes = length.checked_mul(size_of::<T>() as u64).unwrap_or(u64::MAX);
+    let bytes = length.saturating_mul(size_of::<T>() as u64);
     let Some(length) = usize::try_from(length).ok().filter(|_| bytes < NO_MEMORY.min(isize::MAX as u64)) else {
         return Err(Error::new(format!("{what} cannot have {length} elements: no such array fits into memory")));
     };

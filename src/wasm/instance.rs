@@ -124,7 +124,7 @@ impl Live {
     }
 
     /// Ends the instance; the state remains.
-    pub fn into_state(mut self: Box<Self>) -> Box<State> {
+    pub fn into_state(mut self) -> Box<State> {
         take_state(&mut self.store)
     }
 
