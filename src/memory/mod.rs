@@ -63,7 +63,7 @@ mod tests;
 
 use std::ops::Range;
 
-pub use erase::erase;
+pub use erase::{erase, expect_much};
 use holes::Holes;
 use index::Index;
 use records::{End, Hole, Id, Record, Records, State};

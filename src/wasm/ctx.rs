@@ -180,6 +180,8 @@ impl ExtismMemory {
         let missing = to.div_ceil(PAGE).saturating_sub(self.size as u64 / PAGE);
         let grown = missing == 0 || self.memory.grow(&mut *store, missing).is_ok();
         self.size = self.memory.data_size(&*store);
+        // SAFETY: nothing is done to the bytes.
+        memory::expect_much(unsafe { self.bytes() });
         store.as_context_mut().data_mut().memory = Some(self);
         grown
     }
