@@ -17,11 +17,12 @@ use std::sync::{Arc, Once};
 
 use super::args;
 use super::handles::{self, HeldHandles};
+use crate::guest::http;
 use crate::logging;
 use crate::plugin::{Plugin, turn};
 use crate::state::interrupt;
 use crate::sync::{Mutex, MutexGuard};
-use crate::wasm::{engine, slot, stack, traps, wasi, watchdog};
+use crate::wasm::{engine, slot, stack, traps, watchdog};
 
 /// Sees to it that forks are survived, from the first object that the library makes.
 pub(super) fn prepare() {
@@ -29,6 +30,7 @@ pub(super) fn prepare() {
     PREPARED.call_once(|| {
         // What is made once is made now: a fork must not find it half done.
         engine::environment();
+        http::read_environment();
         interrupt::now_ns();
         slot::prepare();
         // SAFETY: the handlers are functions of this library, which stays loaded. Out of memory, the one error that
@@ -53,7 +55,6 @@ unsafe impl Send for Parked {}
 struct Held {
     _log: Option<logging::Held>,
     engines: engine::Held,
-    wasi: wasi::Held,
     threads: stack::HeldThreads,
     watchdog: watchdog::Held,
     waits: turn::HeldWaits,
@@ -71,12 +72,10 @@ extern "C" fn before() {
     let waits = turn::hold();
     let watchdog = watchdog::hold();
     let threads = stack::hold();
-    let wasi = wasi::hold();
     let engines = engine::hold();
     HELD.lock().0 = Some(Held {
         _log: logging::hold(),
         engines,
-        wasi,
         threads,
         watchdog,
         waits,
@@ -96,7 +95,6 @@ extern "C" fn in_child() {
         return;
     };
     held.engines.forget_parent();
-    held.wasi.forget_parent();
     held.threads.forget_parent();
     held.watchdog.forget_parent();
     held.waits.forget_parent();

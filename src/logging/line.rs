@@ -4,8 +4,8 @@
 //! 2026-01-31T12:00:00.123456Z  INFO extism::pdk: text plugin="0d3c..."
 //! ```
 //!
-//! What a plug-in logs is untrusted: characters that would end the line, or move a terminal's cursor, are
-//! escaped, bytes that are not UTF-8 are replaced, and a long text is cut.
+//! What a plug-in logs is untrusted: characters that would end the line, move a terminal's cursor, or turn the order
+//! in which a line is shown, are escaped; bytes that are not UTF-8 are replaced, and a long text is cut.
 
 use std::fmt::{Display, Write};
 
@@ -58,8 +58,10 @@ fn escape(line: &mut String, c: char) {
         '\n' => line.write_str("\\n"),
         '\r' => line.write_str("\\r"),
         c if c.is_ascii_control() => write!(line, "\\x{:02x}", u32::from(c)),
-        // The other control characters, and Unicode's two line ends.
-        c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
+        // The other control characters, Unicode's two line ends, and what turns the direction of writing.
+        c if c.is_control()
+            || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}') =>
+        {
             write!(line, "\\u{{{:x}}}", u32::from(c))
         }
         c => line.write_char(c),
@@ -95,6 +97,17 @@ mod tests {
         assert!(line.contains(r"a\n2026") && line.contains(r"forged\r\nb"), "{line}");
         let odd = after_time("\0\x1b[31m\x7f\u{85}\u{2028}\u{2029}\ttab é".as_bytes());
         assert_eq!(odd, " INFO extism::pdk: \\x00\\x1b[31m\\x7f\\u{85}\\u{2028}\\u{2029}\ttab é plugin=\"id\"\n");
+    }
+
+    #[test]
+    fn a_text_cannot_turn_its_line_around() {
+        for c in
+            "\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}\u{200e}\u{200f}\u{61c}".chars()
+        {
+            let line = after_time(format!("a{c}b").as_bytes());
+            assert_eq!(line, format!(" INFO extism::pdk: a\\u{{{:x}}}b plugin=\"id\"\n", u32::from(c)));
+        }
+        assert!(after_time("עברית, العربية".as_bytes()).contains("עברית, العربية"));
     }
 
     #[test]

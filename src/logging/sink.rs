@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use log::{Level, LevelFilter};
@@ -29,8 +30,16 @@ pub(super) struct Sink {
 pub(super) enum Place {
     Stdout,
     Stderr,
-    File(File),
+    File(LogFile),
     Buffer(Buffer),
+}
+
+/// A file that lines are appended to.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    file: File,
+    /// The last line lacks its end: the disk was full, or a FIFO.
+    is_torn: bool,
 }
 
 impl Sink {
@@ -40,7 +49,7 @@ impl Sink {
         let (place, name) = match path {
             None | Some("-" | "stderr") => (Place::Stderr, "standard error".to_owned()),
             Some("stdout") => (Place::Stdout, "standard output".to_owned()),
-            Some(path) => (Place::File(open(path)?), format!("the file `{path}`")),
+            Some(path) => (Place::File(LogFile::open(path)?), format!("the file `{path}`")),
         };
         Ok(Self { filter, place: Mutex::new(place), name })
     }
@@ -72,15 +81,12 @@ impl Sink {
             return;
         }
         let line = line::format(level, target, text, plugin);
-        let _ = match &mut *self.lock() {
+        match &mut *self.lock() {
             Place::Stdout => write_to(io::stdout().as_fd(), &line),
             Place::Stderr => write_to(io::stderr().as_fd(), &line),
-            Place::File(file) => file.write_all(line.as_bytes()),
-            Place::Buffer(buffer) => {
-                buffer.push(line);
-                Ok(())
-            }
-        };
+            Place::File(file) => file.write(line.as_bytes()),
+            Place::Buffer(buffer) => buffer.push(line),
+        }
     }
 
     /// Hands over the lines that wait now, one at a time. No lock is held meanwhile: `take` may log, and drain.
@@ -107,13 +113,76 @@ impl Sink {
     }
 }
 
-fn open(path: &str) -> Result<File> {
-    let opened = OpenOptions::new().append(true).create(true).open(path);
-    opened.map_err(|error| Error::new(format!("the log file `{path}` cannot be opened for appending: {error}")))
+impl LogFile {
+    fn open(path: &str) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        // Otherwise a FIFO would keep us until somebody reads it, and later each call that logs while nobody does.
+        options.append(true).create(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        let mut opened = options.open(path);
+        if opened.as_ref().is_ok_and(is_fifo) {
+            // With an end to read as well, it has a reader for ever: none that goes ends the process by a signal.
+            opened = options.read(true).open(path);
+        }
+        match opened {
+            Ok(file) => Ok(Self { file, is_torn: false }),
+            Err(error) => {
+                let hint = match error.raw_os_error() {
+                    Some(libc::ENXIO) => " (is it a FIFO that nobody reads, or a socket?)",
+                    _ => "",
+                };
+                Err(Error::new(format!("the log file `{path}` cannot be opened for appending: {error}{hint}")))
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub fn torn(file: File) -> Self {
+        Self { file, is_torn: true }
+    }
+
+    /// Appends a line; it begins as one, whatever became of the line before it.
+    pub fn write(&mut self, line: &[u8]) {
+        if self.is_torn && write(&self.file, b"\n") == 0 {
+            return;
+        }
+        let written = write(&self.file, line);
+        self.is_torn = (1..line.len()).contains(&written);
+    }
 }
 
-/// One write to the stream itself: the standard library's own handles have a lock that a fork may leave taken,
-/// and the host may have pointed the descriptor elsewhere since the last line.
-fn write_to(stream: std::os::fd::BorrowedFd<'_>, line: &str) -> io::Result<()> {
-    File::from(stream.try_clone_to_owned()?).write_all(line.as_bytes())
+/// Writes as many of the bytes as the file takes; returns how many that are.
+fn write(file: &File, bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match write_some(file, rest) {
+            Ok(count @ 1..) => rest = rest.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Nobody can be told.
+            Ok(0) | Err(_) => break,
+        }
+    }
+    bytes.len() - rest.len()
+}
+
+/// Beyond the size that files of this process may have, the system would end the process instead of the write.
+fn write_some(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+    if let Some(limit) = limit
+        && file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() >= limit)
+    {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
+    }
+    file.write(bytes)
+}
+
+fn is_fifo(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo())
+}
+
+/// Writes to the stream itself: the standard library's own handles have a lock that a fork may leave taken, and the host
+/// may have pointed the descriptor elsewhere since the last line.
+fn write_to(stream: std::os::fd::BorrowedFd<'_>, line: &str) {
+    if let Ok(stream) = stream.try_clone_to_owned() {
+        write(&File::from(stream), line.as_bytes());
+    }
 }

@@ -1,6 +1,7 @@
 //! Sinks as values; the process's own log, which can be set once, in the one test at the end.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use log::{Level, LevelFilter};
@@ -105,6 +106,49 @@ fn what_cannot_be_opened_is_an_error_that_names_it() {
         assert!(error.starts_with(&format!("the log file `{path}` cannot be opened")), "{error}");
     }
     assert!(Sink::file(Some("/nonexistent/x"), Some("bogus")).unwrap_err().to_string().contains("`bogus`"));
+}
+
+fn fifo(path: &Path) {
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path.0, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+}
+
+#[test]
+fn a_fifo_keeps_nobody() {
+    let path = Path::new("fifo");
+    fifo(&path);
+    let error = Sink::file(Some(path.text()), Some("info")).unwrap_err().to_string();
+    assert!(error.ends_with("(is it a FIFO that nobody reads, or a socket?)"), "{error}");
+
+    // With a reader it is a log like any other. What does not fit is lost, and the lines around it stay whole.
+    let read = |options: &mut fs::OpenOptions| options.read(true).custom_flags(libc::O_NONBLOCK).open(&path.0).unwrap();
+    let mut reader = read(&mut fs::OpenOptions::new());
+    let sink = Sink::file(Some(path.text()), Some("info")).unwrap();
+    let long = vec![b'x'; 30_000];
+    let mut text = Vec::new();
+    for _ in 0..3 {
+        (0..10).for_each(|_| sink.log(Level::Info, "extism", &long, None));
+        sink.log(Level::Info, "extism", b"lost", None);
+        // Until there is nothing more for now.
+        let _ = std::io::Read::read_to_end(&mut reader, &mut text);
+        sink.log(Level::Info, "extism", b"seen", None);
+    }
+    // Nobody reads any more: that is no end of this process.
+    drop(reader);
+    (0..10).for_each(|_| sink.log(Level::Info, "extism", &long, None));
+    let text = String::from_utf8(text).unwrap();
+    let lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+    assert!(lines.iter().all(|line| line.starts_with("20") && line.matches("INFO").count() == 1), "{}", lines.len());
+    assert_eq!(lines.iter().filter(|line| line.ends_with(": seen")).count(), 2);
+}
+
+#[test]
+fn a_line_after_a_torn_one_is_a_line() {
+    let path = Path::new("torn");
+    let file = fs::File::create(&path.0).unwrap();
+    let mut log = sink::LogFile::torn(file);
+    log.write(b"whole\n");
+    log.write(b"and whole\n");
+    assert_eq!(fs::read_to_string(&path.0).unwrap(), "\nwhole\nand whole\n");
 }
 
 #[test]

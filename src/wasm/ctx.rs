@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use uuid::Uuid;
 use wasmtime::{AsContext, AsContextMut, Caller, Extern, Global, Memory, Store, Val};
-use wasmtime_wasi::WasiCtxBuilder;
-use wasmtime_wasi::p1::WasiP1Ctx;
 
 use super::limits::{Budget, Limits, PAGE};
 use super::slot::Slot;
+use super::wasi::Wasi;
 use super::{rewrite, stack};
 use crate::guest::{Guest, http};
 use crate::memory;
@@ -109,7 +108,7 @@ pub(super) struct Ctx {
     pub memory: Option<ExtismMemory>,
     /// Where the guest's own instructions find the input, if it has any that read it.
     pub input: Option<InputGlobals>,
-    pub wasi: Option<WasiP1Ctx>,
+    pub wasi: Option<Wasi>,
     /// In the store of a linked command: the caller, on whose Extism memory the command works.
     pub outer: Option<Outer>,
 }
@@ -128,16 +127,6 @@ impl Ctx {
             wasi: None,
             outer: None,
         }
-    }
-
-    /// What WASI functions work on; they are linked only where it is there from the beginning.
-    pub fn wasi(&mut self) -> &mut WasiP1Ctx {
-        self.wasi.get_or_insert_with(|| WasiCtxBuilder::new().build_p1())
-    }
-
-    /// Deadline and cancel flag of the running call.
-    pub fn interrupt(&self) -> &Interrupt {
-        &self.state.interrupt
     }
 }
 

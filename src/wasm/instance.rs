@@ -8,15 +8,15 @@ use wasmtime::{
     AsContextMut, Instance, Memory, MemoryType, PoolConcurrencyLimitError, Store, Trap, TypedFunc, UpdateDeadline,
     WasmCoreDump, WasmParams,
 };
-use wasmtime_wasi::p1::WasiP1Ctx;
 
 use super::ctx::{Access, Ctx, ExtismMemory, Host, InputGlobals};
 use super::engine::{self, Registered, environment};
 use super::limits::{Budget, Limits, MEMORY_MAX, PAGE};
-use super::link::{Directory, Link, Linked, Program};
+use super::link::{Link, Linked, Program};
 pub(crate) use super::outcome::Outcome;
 use super::traps::{Code, Visit};
-use super::{linked, outcome, rewrite, traps, wasi};
+use super::wasi::{Preopen, Wasi};
+use super::{linked, outcome, rewrite, traps};
 use crate::guest::{self, Fail, Guest};
 use crate::state::{Span, State};
 
@@ -61,21 +61,15 @@ impl Live {
         host: Arc<Host>,
         command: bool,
     ) -> Result<Box<Self>, NotStarted> {
-        if program.wasi.is_some() {
-            wasi::enter();
-        }
-        let wasi = match wasi_context(program.wasi.as_deref()) {
-            Ok(wasi) => wasi,
-            Err(error) => return Err(NotStarted { state, outcome: Outcome::failed(format!("{error:#}")) }),
-        };
+        let budget = Budget::new(program.budget);
         let ctx = Ctx {
             state,
             host,
             settings: Arc::clone(&program.settings),
-            limits: Limits::new(Budget::new(program.budget)),
+            wasi: wasi_for(program.wasi.as_deref(), &budget),
+            limits: Limits::new(budget),
             memory: None,
             input: None,
-            wasi,
             outer: None,
         };
         let _visit = Visit;
@@ -186,9 +180,6 @@ impl Live {
 
     #[inline]
     fn run(&mut self, input: &[u8]) -> wasmtime::Result<i32> {
-        if self.program.wasi.is_some() {
-            wasi::enter();
-        }
         if let Some(fuel) = self.program.fuel {
             self.store.set_fuel(fuel)?;
         }
@@ -334,14 +325,9 @@ pub(super) fn new_store(engine: &wasmtime::Engine, ctx: Ctx, code: &Code) -> Reg
     store
 }
 
-/// What WASI shows to the guests of a store, if WASI is on.
-pub(super) fn wasi_context(directories: Option<&[Directory]>) -> wasmtime::Result<Option<WasiP1Ctx>> {
-    let Some(directories) = directories else {
-        return Ok(None);
-    };
-    wasi::context(directories, environment().wasi_output)
-        .map(Some)
-        .map_err(|error| wasmtime::Error::new(Fail::Error(error)))
+/// What WASI keeps for a store, if WASI is on.
+pub(super) fn wasi_for(preopens: Option<&[Preopen]>, budget: &Arc<Budget>) -> Option<Wasi> {
+    preopens.map(|preopens| Wasi::new(preopens, environment().wasi_output, Arc::clone(budget)))
 }
 
 /// What a module brings for its start-up: `hs_init` (after `_initialize`), else `__wasm_call_ctors`, else

@@ -1,7 +1,8 @@
-//! What a plug-in may take of the machine: memories, tables and the GC heap, counted in bytes.
+//! What a plug-in may take of the machine: memories, tables and the GC heap, counted in bytes; and where its
+//! descriptors are counted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// One WebAssembly page.
 pub(super) const PAGE: u64 = 64 * 1024;
@@ -17,6 +18,8 @@ const DEFAULT_BYTES: u64 = 8 << 30;
 pub(super) struct Budget {
     left: AtomicU64,
     denied: AtomicBool,
+    /// Descriptors that its guests have open: see `wasi::descriptors`.
+    pub descriptors: AtomicU32,
 }
 
 impl Budget {
@@ -33,7 +36,7 @@ impl Budget {
 
     /// A budget of this many bytes.
     pub fn new(bytes: u64) -> Arc<Self> {
-        Arc::new(Self { left: AtomicU64::new(bytes), denied: AtomicBool::new(false) })
+        Arc::new(Self { left: AtomicU64::new(bytes), denied: AtomicBool::new(false), descriptors: AtomicU32::new(0) })
     }
 
     /// Whether something was refused since the last [`Self::begin_call`].

@@ -1,7 +1,6 @@
 //! From the bytes of modules to a program: compiled, type-checked against what is offered, ready to be instantiated.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use wasmtime::{
@@ -17,7 +16,7 @@ use super::linked::{self, LinkedModule};
 use super::module::{self, Part};
 use super::rewrite::{self, Places, Taken};
 use super::traps::Code;
-use super::wasi;
+use super::wasi::{self, Directory, Preopen};
 use crate::error::{Error, Result};
 use crate::guest::{self, Fail, TABLE, Type};
 
@@ -30,14 +29,6 @@ pub(crate) struct SourceModule {
     pub name: String,
     /// A binary module or WebAssembly text.
     pub bytes: Vec<u8>,
-}
-
-/// A directory that WASI may reach.
-#[derive(Debug, Clone)]
-pub(crate) struct Directory {
-    pub host: PathBuf,
-    pub guest: String,
-    pub read_only: bool,
 }
 
 /// All that a program is made of.
@@ -70,7 +61,8 @@ pub(crate) struct Program {
     /// The same without a pool, from the first time on that the pool had no instance left.
     overflow: OnceLock<Linked>,
     pub(super) settings: Arc<Settings>,
-    pub(super) wasi: Option<Vec<Directory>>,
+    /// What guests begin with, if WASI is on.
+    pub(super) wasi: Option<Arc<[Preopen]>>,
     pub(super) fuel: Option<u64>,
     /// Bytes that the memories of one plug-in may grow by.
     pub(super) budget: u64,
@@ -118,10 +110,8 @@ impl Program {
         }
         let budget = Budget::bytes(request.max_pages, initial).ok_or_else(|| over_limit(request.max_pages, initial))?;
 
-        if let Some(directories) = &request.wasi {
-            // Every instance opens them for itself; what cannot be opened is better said now.
-            wasi::context(directories, false)?;
-        }
+        let open = |directories: &[Directory]| directories.iter().map(Preopen::new).collect::<Result<_>>();
+        let wasi = request.wasi.as_deref().map(open).transpose()?;
         let settings = Arc::new(request.settings);
         let exports = describe_exports(&main);
         let engine = main.module.engine().clone();
@@ -130,7 +120,7 @@ impl Program {
         // These are dropped after the lock is released: see `Registered`.
         let mut scratch = new_store(&engine, Ctx::scratch(&settings), &code);
         let _registration = engine::registration();
-        let linker = host_linker(&engine, &request.offers, request.wasi.is_some())?;
+        let linker = host_linker(&engine, &request.offers, wasi.is_some())?;
         let link = if parts.is_empty() {
             Link::Single(resolve(&linker, &main.module, &request.main.name)?)
         } else {
@@ -146,7 +136,7 @@ impl Program {
             exports,
             offers: request.offers,
             settings,
-            wasi: request.wasi,
+            wasi,
             fuel: request.fuel,
             budget,
         })
@@ -226,7 +216,7 @@ fn host_linker(engine: &Engine, offers: &[Offer], with_wasi: bool) -> Result<Lin
         define_guest_function(&mut linker, engine, entry).map_err(|error| describe(&error))?;
     }
     if with_wasi {
-        wasi::add_to_linker(&mut linker, Ctx::wasi, Ctx::interrupt).map_err(|error| describe(&error))?;
+        wasi::add_to_linker(&mut linker).map_err(|error| describe(&error))?;
     }
     for offer in offers {
         function::define(&mut linker, engine, offer).map_err(|error| describe(&error))?;

@@ -15,12 +15,13 @@ use wasmtime::{
 };
 
 use super::ctx::{Ctx, Outer};
-use super::instance::{core_dump, exported, new_store, wasi_context};
+use super::instance::{core_dump, exported, new_store, wasi_for};
 use super::limits::Limits;
-use super::link::{Directory, Program, missing_import, type_name};
+use super::link::{Program, missing_import, type_name};
 use super::module::Part;
 use super::stack;
 use super::traps::Code;
+use super::wasi::Preopen;
 use crate::error::{Error, Result};
 use crate::guest::Fail;
 use crate::state::State;
@@ -156,7 +157,7 @@ struct Command {
     /// A command that runs is not entered once more: its initial memory was checked once.
     runs: AtomicBool,
     pre: InstancePre<Ctx>,
-    wasi: Option<Vec<Directory>>,
+    wasi: Option<Arc<[Preopen]>>,
     code: Code,
     initial_parts: usize,
 }
@@ -252,7 +253,7 @@ impl Command {
             limits: Limits::new(Arc::clone(ctx.limits.budget())),
             memory: None,
             input: None,
-            wasi: wasi_context(self.wasi.as_deref())?,
+            wasi: wasi_for(self.wasi.as_deref(), ctx.limits.budget()),
             outer: Some(outer),
         };
         let mut owner = new_store(caller.engine(), inner, &self.code);

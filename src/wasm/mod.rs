@@ -36,8 +36,7 @@ pub(crate) mod stack;
 #[cfg(feature = "runtime")]
 #[allow(unsafe_code)] // a handler of signals
 pub(crate) mod traps;
-#[cfg(feature = "runtime")]
-pub(crate) mod wasi;
+mod wasi;
 #[allow(unsafe_code)] // signal masks
 pub(crate) mod watchdog;
 
@@ -49,6 +48,7 @@ pub(crate) use {
     engine::tick,
     function::{Number, NumberType, Offer, UserFunction},
     instance::Live,
-    link::{Directory, Export, Program, Request, SourceModule},
+    link::{Export, Program, Request, SourceModule},
     outcome::Outcome,
+    wasi::Directory,
 };

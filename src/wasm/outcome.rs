@@ -3,9 +3,9 @@
 use std::fmt;
 
 use wasmtime::{Trap, WasmBacktrace};
-use wasmtime_wasi::I32Exit;
 
 use super::rewrite::Places;
+use super::wasi::Exit;
 use crate::guest::Fail;
 use crate::state::State;
 use crate::state::interrupt::Stopped;
@@ -57,7 +57,7 @@ pub(super) fn classify(result: wasmtime::Result<i32>, state: &State, denied: boo
     if let Some(stopped) = stopped {
         return Outcome::stopped(*stopped);
     }
-    if let Some(I32Exit(code)) = error.downcast_ref() {
+    if let Some(Exit(code)) = error.downcast_ref() {
         let exit = || (*code != 0).then(|| format!("WASI exit code: {code}"));
         return Outcome { code: *code, error: set().or_else(exit) };
     }

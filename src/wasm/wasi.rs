@@ -1,115 +1,100 @@
-//! WASI preview 1, on wasmtime-wasi: what guests see of the machine, and no waiting past the end of a call.
+//! WASI preview 1: what guests see of the machine, and no waiting past the end of a call.
 //!
 //! Guests get no arguments, no environment and an empty standard input. Clocks and random numbers are the
-//! machine's, files are those below the directories that the manifest allows. Files are read and written on the
-//! calling thread.
+//! machine's, files are those below the directories that the manifest allows. All of it happens on the calling thread.
+//!
+//! | module | concern |
+//! |---|---|
+//! | `link` | the functions, as a linker offers them; the one contact with wasmtime |
+//! | `call` | one call: the guest's memory, paths and buffers in it |
+//! | `descriptors` | what a guest's descriptors stand for, and how many there may be |
+//! | `path`, `io`, `listing`, `stat` | looking up and opening, reading and writing, directories, what files are |
+//! | `poll`, `system` | sleeping; clocks, random numbers, and what guests do not get |
+//! | `errno` | error numbers |
 
+mod call;
+mod descriptors;
+mod errno;
+mod io;
+#[cfg(feature = "runtime")]
+mod link;
+mod listing;
+mod path;
 mod poll;
+mod stat;
+mod system;
+#[cfg(test)]
+mod tests;
 
-use std::cell::Cell;
-use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
-use rand::rand_core::UnwrapErr;
-use rand::rngs::SysRng;
-use tokio::runtime::{Builder, Runtime};
-use wasmtime::Linker;
-use wasmtime_wasi::p1::{self, WasiP1Ctx};
-use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
 
-use super::link::Directory;
+use super::limits::Budget;
 use crate::error::{Error, Result};
-use crate::state::interrupt::Interrupt;
-use crate::sync::{Mutex, MutexGuard};
+use descriptors::{Descriptors, Output};
+#[cfg(feature = "runtime")]
+pub(super) use link::add_to_linker;
 
-/// The module that guests import WASI from.
-const MODULE: &str = "wasi_snapshot_preview1";
-
-/// Offers WASI in a linker; from then on the linker allows shadowing.
-///
-/// `wasi` and `interrupt` find their parts in the data of a store; they are called for each call of a guest, so
-/// they should do little.
-///
-/// # Errors
-///
-/// None is known; they are those of the linker.
-pub(super) fn add_to_linker<T: Send + 'static>(
-    linker: &mut Linker<T>,
-    wasi: impl Fn(&mut T) -> &mut WasiP1Ctx + Copy + Send + Sync + 'static,
-    interrupt: impl Fn(&T) -> &Interrupt + Copy + Send + Sync + 'static,
-) -> wasmtime::Result<()> {
-    p1::add_to_linker_sync(linker, wasi)?;
-    linker.allow_shadowing(true);
-    // The one of wasmtime-wasi takes exit codes up to 125 only.
-    linker.func_wrap(MODULE, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
-    poll::add_to_linker(linker, wasi, interrupt)
+/// A directory that a manifest allows.
+#[derive(Debug, Clone)]
+pub(crate) struct Directory {
+    pub host: PathBuf,
+    pub guest: String,
+    pub read_only: bool,
 }
 
-/// What one store's guests see: these directories in this order, and with `inherit_output` the standard output
-/// and error of the process; otherwise what they print is dropped.
-///
-/// # Errors
-///
-/// A directory that cannot be opened; the message names it.
-pub(super) fn context(directories: &[Directory], inherit_output: bool) -> Result<WasiP1Ctx> {
-    let mut builder = WasiCtxBuilder::new();
-    builder.allow_blocking_current_thread(true);
-    // The default is a generator of this process: a child of fork would draw the same numbers as its parent.
-    builder.secure_random(UnwrapErr(SysRng));
-    if inherit_output {
-        builder.inherit_stdout().inherit_stderr();
-    }
-    for Directory { host, guest, read_only } in directories {
-        let permissions = if *read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-        builder.preopened_dir(host, guest, permissions).map_err(|error| {
-            Error::new(format!("allowed_paths: cannot open the directory `{}`: {error:#}", host.display()))
+/// A directory that guests begin with. It is opened once, for all plug-ins of a compiled one.
+#[derive(Debug, Clone)]
+pub(super) struct Preopen {
+    dir: Arc<Dir>,
+    guest: Arc<str>,
+    read_only: bool,
+}
+
+impl Preopen {
+    /// Opens the directory.
+    ///
+    /// # Errors
+    ///
+    /// One that cannot be opened; the message names it.
+    pub fn new(directory: &Directory) -> Result<Self> {
+        let dir = Dir::open_ambient_dir(&directory.host, ambient_authority()).map_err(|error| {
+            Error::new(format!("allowed_paths: cannot open the directory `{}`: {error}", directory.host.display()))
         })?;
-    }
-    Ok(builder.build_p1())
-}
-
-/// The runtime that threads enter, made by the first of them, and its number: another one after each fork. Never 0.
-static RUNTIME: Mutex<Option<&'static Runtime>> = Mutex::new(None);
-static NUMBER: AtomicU64 = AtomicU64::new(1);
-
-/// Prepares the calling thread for guests that use WASI; cheap from the second time on.
-///
-/// wasmtime-wasi runs its functions as futures, in a tokio runtime of its own with a worker thread for each
-/// processor, unless the thread has entered another one. Those workers would not survive a fork. Ours has no
-/// thread at all: with files read and written on the calling thread, no future ever waits for anything.
-///
-/// The thread stays inside that runtime for good. Leaving it after each call would demand that calls on one
-/// thread end in the reverse order of their beginning, and with fibers they do not.
-pub(super) fn enter() {
-    thread_local! {
-        static ENTERED: Cell<u64> = const { Cell::new(0) };
-    }
-    let number = NUMBER.load(Ordering::Relaxed);
-    if ENTERED.replace(number) == number {
-        return;
-    }
-    let mut runtime = RUNTIME.lock();
-    if runtime.is_none() {
-        *runtime = Builder::new_current_thread().build().ok().map(|made| &*Box::leak(Box::new(made)));
-    }
-    if let Some(runtime) = *runtime {
-        mem::forget(runtime.enter());
+        Ok(Self { dir: Arc::new(dir), guest: directory.guest.as_str().into(), read_only: directory.read_only })
     }
 }
 
-/// The runtime, held across a fork.
-pub(crate) struct Held(MutexGuard<'static, Option<&'static Runtime>>);
-
-/// Keeps the runtime as it is.
-pub(crate) fn hold() -> Held {
-    Held(RUNTIME.lock())
+/// What WASI keeps for the guests of one store.
+#[derive(Debug)]
+pub(super) struct Wasi {
+    descriptors: Descriptors,
+    /// Where the plug-in's descriptors are counted.
+    budget: Arc<Budget>,
+    started: Instant,
 }
 
-impl Held {
-    /// In the child of a fork: each future that runs takes a lock of its runtime for a moment, and a thread that
-    /// stayed in the parent may have had that of the old one.
-    pub fn forget_parent(&mut self) {
-        *self.0 = None;
-        NUMBER.fetch_add(1, Ordering::Relaxed);
+impl Wasi {
+    /// For guests that begin with these directories. With `inherit_output` their standard output and error are those
+    /// of the process; otherwise what they print is dropped.
+    pub fn new(preopens: &[Preopen], inherit_output: bool, budget: Arc<Budget>) -> Self {
+        let outputs = if inherit_output { [Output::Stdout, Output::Stderr] } else { [Output::Nowhere; 2] };
+        Self { descriptors: Descriptors::new(outputs, preopens), budget, started: Instant::now() }
     }
 }
+
+/// The guest ended itself, with this code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Exit(pub i32);
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit with code {}", self.0)
+    }
+}
+
+impl std::error::Error for Exit {}

@@ -1,4 +1,6 @@
 /* Logs: in a buffer that the host drains, in a file, to a stream. */
+#define _POSIX_C_SOURCE 200809L /* for mkfifo */
+#include <sys/stat.h>
 
 #include <extism.h>
 
@@ -135,6 +137,62 @@ static bool test_drain_may_log(void) {
   return true;
 }
 
+/* What waits is neither lost by a second log, nor by a drain without a handler. */
+static bool test_nothing_is_lost(void) {
+  CHECK(extism_log_custom("extism::pdk=error"));
+  ExtismPlugin *plugin = plugin_from(WAT);
+  CHECK(plugin != NULL);
+  drain();
+  CHECK_INT(call(plugin, "all"), 0);
+  CHECK(!extism_log_custom("trace"));
+  CHECK_CONTAINS(extism_last_error(), "already");
+  CHECK(!extism_log_file(PATH, "trace"));
+  CHECK_CONTAINS(extism_last_error(), "already");
+  CHECK(!extism_log_file(NULL, NULL));
+  extism_log_drain(NULL);
+  CHECK_CONTAINS(extism_last_error(), "NULL");
+  drain();
+  CHECK_INT(n_lines, 1);
+  CHECK_CONTAINS(drained, "ERROR extism::pdk: onetwo plugin=");
+  extism_plugin_free(plugin);
+  return true;
+}
+
+/* A handler that drains and logs without end: each drain ends where it began. */
+static void drain_in_drain(const char *line, ExtismSize size) {
+  (void)line, (void)size;
+  n_lines++;
+  NOTE(call(logging, "all") == 0);
+  if (n_lines < 50) extism_log_drain(drain_in_drain);
+}
+
+static bool test_drain_in_drain(void) {
+  CHECK(extism_log_custom("extism::pdk=error"));
+  logging = plugin_from(WAT);
+  CHECK(logging != NULL);
+  CHECK_INT(call(logging, "all"), 0);
+  n_lines = 0;
+  extism_log_drain(drain_in_drain);
+  CHECK_INT(n_lines, 50);
+  extism_plugin_free(logging);
+  return true;
+}
+
+static bool test_no_files(void) {
+  remove(PATH);
+  CHECK_INT(mkfifo(PATH, 0600), 0);
+  static const char *const none[] = {PATH, "/", ".", "/no/such/directory/log", "/proc/version/log", ""};
+  for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
+    CHECK(!extism_log_file(none[i], "info"));
+    CHECK_CONTAINS(extism_last_error(), "cannot be opened for appending");
+    CHECK_CONTAINS(extism_last_error(), none[i]);
+  }
+  remove(PATH);
+  CHECK(extism_log_file(PATH, "info")); /* nothing is spoilt */
+  remove(PATH);
+  return true;
+}
+
 static const char *read_log(void) {
   static char content[4096];
   FILE *file = fopen(PATH, "rb");
@@ -176,6 +234,9 @@ int main(int argc, char **argv) {
   RUN(test_without_a_log);
   RUN(test_bad_levels);
   RUN(test_drain_may_log);
+  RUN(test_nothing_is_lost);
+  RUN(test_drain_in_drain);
+  RUN(test_no_files);
   RUN(test_file);
   RUN(test_stdout);
   RUN(test_stderr);

@@ -265,6 +265,8 @@ deviate("limits.wide_memory", "64-bit memories end at 4 GiB", {"past.code": -1})
 
 # WASI and start-up.
 
+for name, script, number in (("pointer outside", "environment", 21), ("no such clock", "clocks_and_random", 28)):
+    deviate(f"wasi.{script}", "what is wrong with an argument is an error number (1.41 ends the call)", call(name, number, "\0" * 256))
 deviate("wasi.sleeping", "the deadline covers waiting in WASI", {"5 s with timeout: took": "as asked"})
 deviate("wasi.cancelled_sleep", CANCELLED + " and ends a sleep", {"error": "cancelled", "in time": True})
 for wasi in (True, False):

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use ureq::http::{self, Method, header};
+use ureq::http::{self, Method, Uri, header};
 use ureq::unversioned::transport::DefaultConnector;
-use ureq::{Agent, Body, Proxy};
+use ureq::{Agent, Body, Proxy, SendBody};
+use url::Url;
 
 use super::Response;
 use super::policy::{Policy, Refused};
@@ -22,7 +23,7 @@ const MAX_REDIRECTS: usize = 10;
 /// ends what another is waiting for.
 pub(super) fn client(policy: &Arc<Policy>) -> Agent {
     let config = Agent::config_builder()
-        .proxy(proxy())
+        .proxy(PROXY.clone())
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -32,16 +33,16 @@ pub(super) fn client(policy: &Arc<Policy>) -> Agent {
     Agent::with_parts(config, DefaultConnector::default(), Checked(Arc::clone(policy)))
 }
 
-/// `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` (the first that is set, in either case) and `NO_PROXY`, as in 1.41.
-#[cfg(not(test))]
-fn proxy() -> Option<Proxy> {
-    Proxy::try_from_env()
-}
+/// `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` (the first that is set, in either case) and `NO_PROXY`, as in 1.41. Read
+/// once: the host may change its environment at any time, which no other thread may look at meanwhile.
+static PROXY: LazyLock<Option<Proxy>> = LazyLock::new(|| {
+    // The unit tests talk to their own servers.
+    if cfg!(test) { None } else { Proxy::try_from_env() }
+});
 
-/// The tests talk to their own servers.
-#[cfg(test)]
-fn proxy() -> Option<Proxy> {
-    None
+/// Reads the environment, if it was not read yet.
+pub(super) fn read_environment() {
+    LazyLock::force(&PROXY);
 }
 
 /// Sends a request and follows redirects until there is an answer, or it is `ends`.
@@ -62,19 +63,32 @@ pub(super) fn run(client: &Agent, policy: &Policy, mut request: Request, ends: I
 
 /// One request and the head of its answer.
 fn once(client: &Agent, request: &Request, ends: Instant) -> Result<http::Response<Body>, ureq::Error> {
-    let mut head = http::Request::builder().method(request.method.clone()).uri(request.url.as_str());
+    let uri = to_uri(&request.url)?;
+    let mut head = http::Request::builder().method(request.method.clone()).uri(uri);
     if let Some(headers) = head.headers_mut() {
         headers.extend(request.headers.clone());
     }
     let left = ends.saturating_duration_since(Instant::now());
     // A method that is about a body says that there is none; the others say nothing.
     let expects_body = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
-    if request.body.is_empty() && !expects_body {
+    if request.body.length() == 0 && !expects_body {
         let request = client.configure_request(head.body(())?).timeout_global(Some(left)).build();
         return client.run(request);
     }
-    let request = client.configure_request(head.body(request.body.as_slice())?).timeout_global(Some(left)).build();
-    client.run(request)
+    let body = SendBody::from_owned_reader(request.body.reader());
+    let head = head.header(header::CONTENT_LENGTH, request.body.length());
+    client.run(client.configure_request(head.body(body)?).timeout_global(Some(left)).build())
+}
+
+/// The URL for the client, which reads it with a parser of its own: what was checked has to be what is asked.
+fn to_uri(url: &Url) -> Result<Uri, ureq::Error> {
+    let uri: Uri = url.as_str().parse().map_err(|_| ureq::Error::BadUri("the client cannot read it".to_owned()))?;
+    let same = uri.scheme_str() == Some(url.scheme())
+        && uri.host() == url.host_str()
+        && uri.port_u16() == url.port()
+        && uri.path() == url.path()
+        && uri.query() == url.query();
+    if same { Ok(uri) } else { Err(ureq::Error::BadUri("two parsers read it differently".to_owned())) }
 }
 
 /// Where an answer leads, if it is a redirect.

@@ -63,6 +63,11 @@ pub(crate) enum Failure {
     Stopped(Stopped),
 }
 
+/// Reads the proxies of the environment, if they were not read yet.
+pub(crate) fn read_environment() {
+    exchange::read_environment();
+}
+
 /// Sends a plug-in's request and waits for the answer. The wait ends at once when the call must end.
 pub(crate) fn send(request: Request, policy: &Arc<Policy>, interrupt: &Arc<Interrupt>) -> Result<Response, Failure> {
     worker::run(request, policy, interrupt, WITHOUT_DEADLINE)
@@ -70,10 +75,20 @@ pub(crate) fn send(request: Request, policy: &Arc<Policy>, interrupt: &Arc<Inter
 
 /// Fetches what a manifest names by URL: the host program's own wish, so any host will do.
 pub(crate) fn download(url: &str, method: Option<&str>, headers: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    download_within(url, method, headers, DOWNLOAD, MAX_DOWNLOAD_BYTES)
+}
+
+fn download_within(
+    url: &str,
+    method: Option<&str>,
+    headers: &BTreeMap<String, String>,
+    within: Duration,
+    max_bytes: u64,
+) -> Result<Vec<u8>> {
     let request = Request::new(url, method, headers, Vec::new())?;
     let description = request.describe();
-    let policy = Arc::new(Policy::unrestricted(MAX_DOWNLOAD_BYTES));
-    let answer = match worker::run(request, &policy, &Arc::new(Interrupt::new()), DOWNLOAD) {
+    let policy = Arc::new(Policy::unrestricted(max_bytes));
+    let answer = match worker::run(request, &policy, &Arc::new(Interrupt::new()), within) {
         Ok(answer) => answer,
         Err(Failure::Error(error)) => return Err(error),
         Err(Failure::Stopped(stopped)) => return Err(Error::new(format!("{description}: {stopped}"))),

@@ -6,11 +6,15 @@ use glob::{MatchOptions, Pattern};
 use url::{Host, Url};
 
 use super::address;
+use super::resolver::{self, Names};
 use super::worker::Leftovers;
 use crate::error::{Error, Result};
 
 /// What a response may have at most, unless `memory.max_http_response_bytes` says otherwise.
 const MAX_RESPONSE_BYTES: u64 = 50 << 20;
+
+/// No name of a host is as long as this: a longer pattern is a mistake, and takes long to compare.
+const MAX_PATTERN: usize = 1024;
 
 /// `*` crosses dots, as in 1.41.
 const MATCHING: MatchOptions =
@@ -21,6 +25,7 @@ const MATCHING: MatchOptions =
 pub(crate) struct Policy {
     hosts: Hosts,
     max_response_bytes: u64,
+    pub(super) names: Names,
     /// Requests of these plug-ins that were given up on and have not ended.
     pub(super) leftovers: Leftovers,
 }
@@ -61,12 +66,12 @@ impl Policy {
         let entries = allowed_hosts.unwrap_or_default().iter().map(|text| Entry::parse(text));
         let hosts = Hosts::Listed(entries.collect::<Result<_>>()?);
         let max_response_bytes = max_response_bytes.unwrap_or(MAX_RESPONSE_BYTES);
-        Ok(Self { hosts, max_response_bytes, leftovers: Leftovers::default() })
+        Ok(Self { hosts, max_response_bytes, names: resolver::SYSTEM, leftovers: Leftovers::default() })
     }
 
     /// For what the host program itself asks for.
     pub(super) fn unrestricted(max_response_bytes: u64) -> Self {
-        Self { hosts: Hosts::Any, max_response_bytes, leftovers: Leftovers::default() }
+        Self { hosts: Hosts::Any, max_response_bytes, names: resolver::SYSTEM, leftovers: Leftovers::default() }
     }
 
     /// The bound on the decoded body of a response.
@@ -113,6 +118,12 @@ impl Policy {
 
 impl Entry {
     fn parse(text: &str) -> Result<Self> {
+        if text.len() > MAX_PATTERN {
+            let length = text.len();
+            return Err(Error::new(format!(
+                "allowed_hosts: an entry has {length} bytes; the name of a host has at most 253"
+            )));
+        }
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         if let Ok(address) = bare.parse() {
             return Ok(Self::Exact(Host::Ipv6(address)));
@@ -251,6 +262,22 @@ mod tests {
             let error = Policy::new(Some(&[entry.to_owned()]), None).unwrap_err().to_string();
             assert!(error.starts_with(&format!("allowed_hosts: `{entry}` is not a pattern")), "{error}");
         }
+    }
+
+    #[test]
+    fn patterns_take_no_long_time() {
+        let began = std::time::Instant::now();
+        let stars = "*a".repeat(512);
+        let names = ["a".repeat(100_000), format!("{}b", "a".repeat(100_000)), format!("{}.example", "a.".repeat(500))];
+        for (entry, name) in [stars.as_str(), &stars.replace('a', "?"), "*a*b*c*d*e*f*g*h*x"]
+            .into_iter()
+            .flat_map(|entry| names.iter().map(move |name| (entry, name)))
+        {
+            allows(&[entry], &format!("http://{name}/"));
+        }
+        assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+        let long = Policy::new(Some(&["*?".repeat(100_000)]), None).unwrap_err().to_string();
+        assert!(long.starts_with("allowed_hosts: an entry has 200000 bytes"), "{long}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What a plug-in asks for, checked.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
 use ureq::http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -44,7 +46,54 @@ pub(crate) struct Request {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Body,
+}
+
+/// The bytes that go with a request. Clones share them, and one that gives them up takes them from all: a request that
+/// nobody waits for any more keeps no memory, however long it still lives.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Body {
+    length: usize,
+    bytes: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+impl Body {
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        Self { length: bytes.len(), bytes: Arc::new(Mutex::new(Some(bytes))) }
+    }
+
+    /// How many bytes it has, or had.
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Lets go of the bytes. Whoever sends them gets no further.
+    pub(super) fn give_up(&self) {
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Not under the lock: it may be much to unmap.
+        drop(bytes);
+    }
+
+    /// Reads it from its beginning.
+    pub(super) fn reader(&self) -> impl io::Read + 'static {
+        BodyReader { body: self.clone(), at: 0 }
+    }
+}
+
+struct BodyReader {
+    body: Body,
+    at: usize,
+}
+
+impl io::Read for BodyReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.body.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = bytes.as_deref().ok_or_else(|| io::Error::other("the request was given up on"))?;
+        let mut rest = bytes.get(self.at..).unwrap_or_default();
+        let count = io::Read::read(&mut rest, into)?;
+        self.at += count;
+        Ok(count)
+    }
 }
 
 /// The JSON that guests give to `http_request`. Null means absent.
@@ -79,7 +128,7 @@ impl Request {
         for (name, value) in headers {
             add_header(&mut checked, &url, name, value)?;
         }
-        Ok(Self { method, url, headers: checked, body })
+        Ok(Self { method, url, headers: checked, body: Body::new(body) })
     }
 
     /// Where it goes.
@@ -108,7 +157,7 @@ impl Request {
         let keeps_method = matches!(status.as_u16(), 307 | 308) || matches!(self.method, Method::GET | Method::HEAD);
         if !keeps_method {
             self.method = Method::GET;
-            self.body.clear();
+            self.body = Body::default();
             OF_A_BODY.iter().for_each(|name| drop(self.headers.remove(name)));
         }
         if target.origin() != self.url.origin() {
@@ -143,7 +192,7 @@ fn add_header(headers: &mut HeaderMap, url: &Url, name: &str, value: &str) -> Re
         return check_host(url, value);
     }
     if !OURS.contains(&key.as_str()) && !key.as_str().starts_with("proxy-") {
-        headers.append(key, content);
+        headers.try_append(key, content).map_err(|_| Error::new("the request has too many headers"))?;
     }
     Ok(())
 }
@@ -152,7 +201,10 @@ fn add_header(headers: &mut HeaderMap, url: &Url, name: &str, value: &str) -> Re
 fn check_host(url: &Url, value: &str) -> Result<()> {
     let said = Url::parse(&format!("{}://{}/", url.scheme(), value.trim()));
     let same = said.is_ok_and(|said| {
-        said.host() == url.host() && (said.port() == url.port() || said.port().is_none()) && said.path() == "/"
+        let port = said.port() == url.port() || said.port().is_none();
+        // Nothing but a host and a port.
+        let rest = (said.username(), said.password(), said.path(), said.query(), said.fragment());
+        said.host() == url.host() && port && rest == ("", None, "/", None, None)
     });
     if same { Ok(()) } else { Err(Error::new("the header `host` names another host than the URL")) }
 }
@@ -190,7 +242,7 @@ mod tests {
         for json in [r#"{"url":"http://a/"}"#, r#"{"url":"http://a/","method":null,"headers":null}"#] {
             let request = parse(json).unwrap();
             assert_eq!(request.method, Method::GET);
-            assert!(request.headers.is_empty() && request.body.is_empty());
+            assert!(request.headers.is_empty() && request.body.length() == 0);
         }
     }
 
@@ -224,6 +276,29 @@ mod tests {
         assert_eq!(request.headers["x-a"].as_bytes(), "é\t ok".as_bytes());
     }
 
+    /// A description of a mebibyte has room for more names than a map of headers.
+    #[test]
+    fn too_many_headers_are_an_error() {
+        let headers = |count: usize| (0..count).map(|n| (format!("h{n}"), String::new())).collect::<BTreeMap<_, _>>();
+        let error = Request::new("http://a/", None, &headers(60_000), Vec::new()).unwrap_err().to_string();
+        assert_eq!(error, "the request has too many headers");
+        assert_eq!(Request::new("http://a/", None, &headers(1000), Vec::new()).unwrap().headers.len(), 1000);
+    }
+
+    #[test]
+    fn a_body_that_is_given_up_is_gone() {
+        let body = Body::new(b"some bytes".to_vec());
+        let (mut whole, mut reader) = (Vec::new(), body.reader());
+        assert_eq!(io::Read::read_to_end(&mut body.reader(), &mut whole).unwrap(), 10);
+        assert_eq!(whole, b"some bytes");
+        assert_eq!(io::Read::read(&mut reader, &mut [0; 4]).unwrap(), 4);
+        let other = body.clone();
+        other.give_up();
+        assert!(body.bytes.lock().unwrap().is_none());
+        assert!(io::Read::read(&mut reader, &mut [0; 4]).is_err());
+        assert_eq!(body.length(), 10);
+    }
+
     #[test]
     fn headers_of_the_connection_are_left_out() {
         let json = r#"{"url":"http://a/","headers":{"Connection":"close","content-LENGTH":"3","TE":"x",
@@ -241,7 +316,7 @@ mod tests {
         };
         assert_eq!(host("a.example:8080").unwrap(), 0);
         assert_eq!(host("A.example").unwrap(), 0);
-        for other in ["b.example", "a.example:81", "a.example/x", "", "x@b.example"] {
+        for other in ["b.example", "a.example:81", "a.example/x", "", "x@b.example", "x@a.example", "a.example?x"] {
             assert!(host(other).unwrap_err().to_string().contains("names another host"), "{other}");
         }
     }
@@ -280,7 +355,7 @@ mod tests {
             assert_eq!(next.method.as_str(), expected);
             assert_eq!(next.url.as_str(), "http://a/z");
             let keeps = expected == method;
-            assert_eq!(next.body.is_empty(), !keeps, "{method} {status}");
+            assert_eq!(next.body.length() == 0, !keeps, "{method} {status}");
             assert_eq!(next.headers.contains_key("content-type"), keeps);
             assert_eq!(next.headers["authorization"], "v");
         }
@@ -293,6 +368,11 @@ mod tests {
             let mut names: Vec<_> = next.headers.keys().map(HeaderName::as_str).collect();
             names.sort_unstable();
             assert_eq!(names, ["accept", "content-type", "user-agent"], "{to}");
+        }
+        for (from, to) in
+            [("https://a/", "http://a/"), ("https://a/", "http://a:443/"), ("https://a:8443/", "https://a/")]
+        {
+            assert!(!redirected("POST", 307, from, to).headers.contains_key("authorization"), "{from} {to}");
         }
         assert!(redirected("GET", 302, "http://u:p@a/", "http://b/").url.username().is_empty());
         assert_eq!(redirected("GET", 302, "http://a:80/", "http://A/y").headers["x-a"], "v");

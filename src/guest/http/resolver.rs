@@ -15,6 +15,12 @@ use super::policy::{Policy, Refused, normal};
 /// How many addresses of one name are tried.
 const MAX_ADDRESSES: usize = 16;
 
+/// Takes a name and a port to addresses.
+pub(super) type Names = fn(&str, u16) -> std::io::Result<Vec<SocketAddr>>;
+
+/// As the system does it.
+pub(super) const SYSTEM: Names = |name, port| Ok((name, port).to_socket_addrs()?.collect());
+
 /// Resolves names, and drops the addresses that the policy refuses. The client connects to exactly what comes
 /// out of here, so a name server that changes its mind between check and connect gains nothing.
 ///
@@ -34,7 +40,9 @@ impl Resolver for Checked {
             None if uri.scheme_str() == Some("https") => 443,
             None => proxy.map_or(0, |proxy| proxy.port()),
         };
-        let found = look_up(&host, port)?;
+        // What else listens at the proxy's host is no proxy.
+        let proxy = proxy.filter(|proxy| proxy.port() == port);
+        let found = look_up(self.0.names, &host, port)?;
         if asked.elapsed() >= *timeout.after {
             return Err(ureq::Error::Timeout(timeout.reason));
         }
@@ -48,11 +56,11 @@ impl Resolver for Checked {
     }
 }
 
-fn look_up(host: &Host, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+fn look_up(names: Names, host: &Host, port: u16) -> std::io::Result<Vec<SocketAddr>> {
     Ok(match host {
         Host::Ipv4(address) => vec![SocketAddr::new(IpAddr::V4(*address), port)],
         Host::Ipv6(address) => vec![SocketAddr::new(IpAddr::V6(*address), port)],
-        Host::Domain(name) => (name.as_str(), port).to_socket_addrs()?.collect(),
+        Host::Domain(name) => names(name, port)?,
     })
 }
 
@@ -107,6 +115,6 @@ mod tests {
     #[test]
     fn addresses_are_not_looked_up() {
         let host = Host::parse("[::1]").unwrap();
-        assert_eq!(look_up(&host, 81).unwrap(), ["[::1]:81".parse().unwrap()]);
+        assert_eq!(look_up(SYSTEM, &host, 81).unwrap(), ["[::1]:81".parse().unwrap()]);
     }
 }

@@ -3,7 +3,8 @@
 mod server;
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -207,6 +208,53 @@ fn ipv6_works() {
     }
 }
 
+/// A name server that says something else each time: the address of this machine at first, then a metadata service.
+fn rebinding(_: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let address = if ASKED.fetch_add(1, Ordering::SeqCst) == 0 { [127, 0, 0, 1] } else { [169, 254, 169, 254] };
+    Ok(vec![SocketAddr::from((address, port))])
+}
+
+/// One whose names have a metadata service among their addresses, or nothing but it.
+fn mixed(name: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+    let here = (name.trim_end_matches('.') != "metadata.example").then(|| SocketAddr::from(([127, 0, 0, 1], port)));
+    Ok([SocketAddr::from(([169, 254, 169, 254], port))].into_iter().chain(here).collect())
+}
+
+fn with_names(entries: &[&str], names: resolver::Names) -> Arc<Policy> {
+    let mut policy = Arc::into_inner(policy(entries, None)).unwrap();
+    policy.names = names;
+    Arc::new(policy)
+}
+
+#[test]
+fn an_answer_that_changes_after_the_check_changes_nothing() {
+    let server = Server::of(|_| ok("here"));
+    let policy = with_names(&["*"], rebinding);
+    let url = format!("http://rebind.example:{}/", server.port);
+    // Were the name looked up once more to connect, nobody would answer there.
+    assert_eq!(send_free(get(&url), &policy).unwrap().body, b"here");
+    let error = send_free(get(&url), &policy).unwrap_err();
+    assert!(error.contains("is not allowed: 169.254.169.254 is a link-local or cloud metadata address"), "{error}");
+    assert_eq!(server.seen().len(), 1);
+}
+
+#[test]
+fn addresses_that_are_refused_are_not_connected_to() {
+    let server = Server::of(|path| if path == "/away" { to(302, "http://metadata.example/") } else { ok("here") });
+    let port = server.port;
+    let url = |name: &str, path: &str| format!("http://{name}:{port}{path}");
+    let anywhere = with_names(&["*"], mixed);
+    assert_eq!(send_free(get(&url("some.example", "/")), &anywhere).unwrap().body, b"here");
+    for (name, path) in [("metadata.example", "/"), ("METADATA.example.", "/"), ("some.example", "/away")] {
+        let error = send_free(get(&url(name, path)), &anywhere).unwrap_err();
+        assert!(error.contains("is not allowed: 169.254.169.254 is a link-local"), "{name}{path}: {error}");
+    }
+    let other = with_names(&["*.example"], mixed);
+    assert!(send_free(get(&url("metadata.example", "/")), &other).unwrap_err().contains("is not allowed"));
+    assert_eq!(server.seen().len(), 2);
+}
+
 #[test]
 fn gzip_is_decoded_within_the_bound() {
     let server = Server::new(|_, stream| {
@@ -325,6 +373,51 @@ fn a_cancel_ends_the_wait_and_the_worker() {
     assert!(server.seen().len() < 2);
 }
 
+/// A name server that takes its time.
+fn slow_names(_: &str, _: u16) -> std::io::Result<Vec<SocketAddr>> {
+    thread::sleep(Duration::from_secs(3));
+    Ok(Vec::new())
+}
+
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+/// Looking up a name cannot be interrupted. Those who are left with that are few, and keep nothing.
+#[test]
+fn what_is_left_behind_is_bounded() {
+    let policy = with_names(&["*"], slow_names);
+    let before = resident_bytes();
+    let mut ends = [0; 2];
+    for _ in 0..100 {
+        let body = "x".repeat(8 << 20);
+        let request = request(serde_json::json!({"url": "http://slow.example/", "method": "POST"}), Some(&body));
+        drop(body);
+        let interrupt = Arc::new(Interrupt::new());
+        interrupt.begin(Some(Instant::now() + Duration::from_millis(5)));
+        match send(request, &policy, &interrupt) {
+            Err(Failure::Stopped(Stopped::Timeout)) => ends[0] += 1,
+            Err(Failure::Error(error)) => {
+                assert!(error.to_string().contains("too many earlier requests"), "{error}");
+                ends[1] += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let more = resident_bytes().saturating_sub(before);
+    assert_eq!(ends, [32, 68]);
+    assert!(more < 100 << 20, "{} MiB", more >> 20);
+    let began = Instant::now();
+    while Arc::strong_count(&policy) > 1 {
+        assert!(began.elapsed() < Duration::from_secs(30), "the workers did not end");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(
+        matches!(send(get("http://slow.example/"), &policy, &Arc::new(Interrupt::new())), Err(Failure::Error(error)) if error.to_string().ends_with("the host has no address"))
+    );
+}
+
 #[test]
 fn without_a_deadline_there_is_a_limit() {
     let server = slow();
@@ -332,6 +425,37 @@ fn without_a_deadline_there_is_a_limit() {
     let failed = worker::run(get(&server.url("/silent")), &here(), &Arc::new(Interrupt::new()), short);
     let Err(Failure::Error(error)) = failed else { panic!("{failed:?}") };
     assert!(error.to_string().ends_with("/silent: no answer within 200ms"), "{error}");
+}
+
+#[test]
+fn downloads_have_bounds() {
+    assert_eq!((DOWNLOAD, MAX_DOWNLOAD_BYTES), (Duration::from_secs(60), 256 * 1024 * 1024));
+    assert_eq!(WITHOUT_DEADLINE, Duration::from_secs(30));
+    let none = BTreeMap::new();
+    let slow = slow();
+    let short = Duration::from_millis(200);
+    for path in ["/silent", "/drip", "/drip-head"] {
+        let start = Instant::now();
+        let error = download_within(&slow.url(path), None, &none, short, 1000).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("{path}: no answer within 200ms")), "{error}");
+        assert!((200..2000).contains(&start.elapsed().as_millis()), "{path}: {:?}", start.elapsed());
+    }
+    let large = Server::new(|_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        while stream.write_all(&[b'x'; 4096]).is_ok() {}
+    });
+    let long = Duration::from_secs(20);
+    let error = download_within(&large.url("/"), None, &none, long, 100_000).unwrap_err().to_string();
+    assert!(error.ends_with("HTTP response exceeds the configured maximum number of bytes: 100000"), "{error}");
+    let packed = Server::new(|_, stream| {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", GZIP.len());
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(GZIP).unwrap();
+    });
+    assert!(download_within(&packed.url("/"), None, &none, long, 99).unwrap_err().to_string().ends_with("bytes: 99"));
+    let circle = Server::of(|_| to(302, "/"));
+    let error = download_within(&circle.url("/"), None, &none, long, 99).unwrap_err().to_string();
+    assert!(error.contains("more than 10 redirects"), "{error}");
 }
 
 #[test]

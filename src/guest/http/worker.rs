@@ -2,7 +2,7 @@
 //!
 //! Looking a name up and connecting can't be interrupted. The thread that is left behind ends by its own bound in
 //! time, its connections are closed under it, and it holds nothing of the plug-in but [`Interrupt`] and
-//! [`Policy`]. How many may be left behind at a time is bounded, for a policy and for the process; those that
+//! [`Policy`]: the body of its request is taken from it. How many may be left behind at a time is bounded, for a policy and for the process; those that
 //! are waited for are as many as threads of the host wait.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,7 +44,7 @@ pub(super) fn run(
             "HTTP: too many earlier requests that were given up on have not ended yet; try again later",
         )));
     }
-    let description = request.describe();
+    let (description, body) = (request.describe(), request.body.clone());
     let limit = Instant::now() + within;
     let ends = interrupt.deadline().unwrap_or(limit) + SLACK;
     let worker = Worker {
@@ -66,6 +66,7 @@ pub(super) fn run(
         return result.map_err(Failure::Error);
     }
     client.shutdown();
+    body.give_up();
     Err(match woken {
         Woken::Stopped(stopped) => Failure::Stopped(stopped),
         Woken::Limit => Failure::Error(Error::new(format!("{description}: no answer within {within:?}"))),

@@ -1,36 +1,24 @@
 //! `poll_oneoff`: how guests sleep, and wait for descriptors.
 //!
-//! wasmtime-wasi's own blocks the thread for as long as the guest likes. This one ends with the call: by its
-//! deadline or by a cancel.
-//!
-//! Regular files and the standard streams are always ready, and there is nothing else that could be waited for.
-//! So a poll with a descriptor returns at once, and only one with nothing but clocks sleeps.
+//! A sleep ends with the call: by its deadline or by a cancel. Regular files and the standard streams are always
+//! ready, and there is nothing else that could be waited for. So a poll with a descriptor returns at once, and only one
+//! with nothing but clocks sleeps.
 
 use std::ops::Range;
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use wasmtime::{Caller, Extern, Linker, Memory};
-use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::p1::types::{Clockid, Filetype, Rights};
-use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
-use wasmtime_wasi::runtime::poll_noop;
-use wiggle::GuestMemory;
-
-use super::MODULE;
-use crate::state::interrupt::Interrupt;
+use super::Wasi;
+use super::call::Call;
+use super::descriptors::Descriptor;
+use super::errno::{Errno, Result};
+use super::system::clock;
+use crate::state::interrupt::{Interrupt, Stopped};
 
 /// More at once are refused: they cost the host memory and time that no deadline interrupts.
 const MAX_SUBSCRIPTIONS: u32 = 4096;
 
-/// Numbers of errors, as WASI has them.
-mod errno {
-    pub const SUCCESS: u16 = 0;
-    pub const BADF: u16 = 8;
-    pub const FAULT: u16 = 21;
-    pub const INVAL: u16 = 28;
-    pub const NOMEM: u16 = 48;
-}
+/// What stands for success in an event.
+const SUCCESS: u16 = 0;
 
 /// What an event is about, and what a subscription waits for: the tag of both.
 mod event_type {
@@ -61,30 +49,14 @@ mod event {
     pub const NBYTES: usize = 16;
 }
 
-/// Takes the place of wasmtime-wasi's `poll_oneoff` in a linker that allows shadowing.
-pub(super) fn add_to_linker<T: Send + 'static>(
-    linker: &mut Linker<T>,
-    wasi: impl Fn(&mut T) -> &mut WasiP1Ctx + Copy + Send + Sync + 'static,
-    interrupt: impl Fn(&T) -> &Interrupt + Copy + Send + Sync + 'static,
-) -> wasmtime::Result<()> {
-    let poll = move |mut caller: Caller<'_, T>, from: u32, to: u32, count: u32, stored: u32| {
-        let Some(memory) = caller.get_export("memory").and_then(Extern::into_memory) else {
-            return Err(wasmtime::Error::msg("WASI needs a module that exports its memory as `memory`"));
-        };
-        let places = match Places::new(from, to, count, stored, memory.data_size(&caller)) {
-            Ok(places) => places,
-            Err(errno) => return Ok(u32::from(errno)),
-        };
-        let Some(subscriptions) = read(memory.data(&caller), &places) else {
-            return Ok(u32::from(errno::INVAL));
-        };
-        let states = judge(&subscriptions, wasi(caller.data_mut()));
-        sleep(&states, interrupt(caller.data()))?;
-        let written = write(&mut caller, memory, &places, &subscriptions, &states);
-        Ok(u32::from(written.map_or(errno::FAULT, |()| errno::SUCCESS)))
-    };
-    linker.func_wrap(MODULE, "poll_oneoff", poll)?;
-    Ok(())
+impl Call<'_> {
+    pub fn poll_oneoff(&mut self, from: u32, to: u32, count: u32, stored: u32) -> Result {
+        let places = Places::new(from, to, count, stored, self.memory.len())?;
+        let subscriptions = read(self.memory, &places).ok_or(Errno::INVAL)?;
+        let states = judge(&subscriptions, self.wasi);
+        sleep(&states, self.interrupt)?;
+        Ok(write(self.memory, &places, &subscriptions, &states).ok_or(Errno::FAULT)?)
+    }
 }
 
 /// The ranges of guest memory that the arguments stand for, all of them inside of it.
@@ -95,12 +67,12 @@ struct Places {
 }
 
 impl Places {
-    fn new(from: u32, to: u32, count: u32, stored: u32, memory: usize) -> Result<Self, u16> {
+    fn new(from: u32, to: u32, count: u32, stored: u32, memory: usize) -> Result<Self, Errno> {
         if count == 0 {
-            return Err(errno::INVAL);
+            return Err(Errno::INVAL);
         }
         if count > MAX_SUBSCRIPTIONS {
-            return Err(errno::NOMEM);
+            return Err(Errno::NOMEM);
         }
         let range = |start: u32, count: u32, size: usize| {
             let (start, count) = (usize::try_from(start).ok()?, usize::try_from(count).ok()?);
@@ -114,7 +86,7 @@ impl Places {
                 stored: range(stored, 1, size_of::<u32>())?,
             })
         };
-        places().ok_or(errno::FAULT)
+        places().ok_or(Errno::FAULT)
     }
 }
 
@@ -181,51 +153,49 @@ enum State {
     Never,
 }
 
-fn judge(subscriptions: &[Subscription], wasi: &mut WasiP1Ctx) -> Vec<State> {
+fn judge(subscriptions: &[Subscription], wasi: &Wasi) -> Vec<State> {
     let now = Instant::now();
     subscriptions
         .iter()
         .map(|subscription| match subscription.source {
             Source::Clock { id, timeout, absolute } => match remaining(wasi, id, timeout, absolute) {
                 Some(remaining) => now.checked_add(remaining).map_or(State::Never, State::At),
-                None => State::Now(errno::INVAL),
+                None => State::Now(Errno::INVAL.number()),
             },
-            Source::Read(descriptor) => State::Now(descriptor_state(wasi, descriptor, Rights::FD_READ)),
-            Source::Write(descriptor) => State::Now(descriptor_state(wasi, descriptor, Rights::FD_WRITE)),
+            Source::Read(descriptor) => State::Now(readiness(wasi, descriptor, false)),
+            Source::Write(descriptor) => State::Now(readiness(wasi, descriptor, true)),
         })
         .collect()
 }
 
 /// The time until a clock's timeout; `None` for clocks that cannot be waited for.
-fn remaining(wasi: &mut WasiP1Ctx, id: u32, timeout: u64, absolute: bool) -> Option<Duration> {
-    let id = Clockid::try_from(id).ok()?;
-    if !matches!(id, Clockid::Realtime | Clockid::Monotonic) {
+fn remaining(wasi: &Wasi, id: u32, timeout: u64, absolute: bool) -> Option<Duration> {
+    if !matches!(id, clock::REALTIME | clock::MONOTONIC) {
         return None;
     }
-    // The clocks as the guest sees them: its monotonic clock began with its context.
-    let passed = if absolute { wasi.clock_time_get(&mut no_memory(), id, 0).ok()? } else { 0 };
+    let passed = if absolute { wasi.now(id).ok()? } else { 0 };
     Some(Duration::from_nanos(timeout.saturating_sub(passed)))
 }
 
-/// Whether a descriptor is there, and may be used so.
-fn descriptor_state(wasi: &mut WasiP1Ctx, descriptor: u32, right: Rights) -> u16 {
-    let mut memory = no_memory();
-    // Ready at the first poll, as files are handled on the calling thread.
-    match poll_noop(pin!(wasi.fd_fdstat_get(&mut memory, descriptor.into()))) {
-        Some(Ok(found)) if found.fs_filetype != Filetype::Directory && found.fs_rights_base.contains(right) => {
-            errno::SUCCESS
+/// Whether a descriptor is there, and may be used so: then it is ready.
+fn readiness(wasi: &Wasi, descriptor: u32, to_write: bool) -> u16 {
+    let is_ready = match wasi.descriptors.get(descriptor) {
+        Ok(Descriptor::Input) => !to_write,
+        Ok(Descriptor::Output(_)) => to_write,
+        Ok(Descriptor::File(file)) => {
+            if to_write {
+                file.writable
+            } else {
+                file.readable
+            }
         }
-        _ => errno::BADF,
-    }
-}
-
-/// For functions of wasmtime-wasi that take a memory and do not use it.
-fn no_memory() -> GuestMemory<'static> {
-    GuestMemory::Unshared(&mut [])
+        Ok(Descriptor::Directory(_)) | Err(_) => false,
+    };
+    if is_ready { SUCCESS } else { Errno::BADF.number() }
 }
 
 /// Waits until one of the subscriptions has an event.
-fn sleep(states: &[State], interrupt: &Interrupt) -> wasmtime::Result<()> {
+fn sleep(states: &[State], interrupt: &Interrupt) -> Result<(), Stopped> {
     if states.iter().any(|state| matches!(state, State::Now(_))) {
         return Ok(());
     }
@@ -233,26 +203,19 @@ fn sleep(states: &[State], interrupt: &Interrupt) -> wasmtime::Result<()> {
         State::At(at) => Some(*at),
         _ => None,
     });
-    interrupt.sleep_until(first.min()).map_err(wasmtime::Error::new)
+    interrupt.sleep_until(first.min())
 }
 
 /// Writes the events that there are, and their number.
-fn write<T>(
-    caller: &mut Caller<'_, T>,
-    memory: Memory,
-    places: &Places,
-    subscriptions: &[Subscription],
-    states: &[State],
-) -> Option<()> {
+fn write(memory: &mut [u8], places: &Places, subscriptions: &[Subscription], states: &[State]) -> Option<()> {
     let now = Instant::now();
-    let memory = memory.data_mut(caller);
     let (events, _) = memory.get_mut(places.events.clone())?.as_chunks_mut::<{ event::SIZE }>();
     let mut events = events.iter_mut();
     let mut count = 0u32;
     for (subscription, state) in subscriptions.iter().zip(states) {
         let error = match state {
             State::Now(error) => *error,
-            State::At(at) if *at <= now => errno::SUCCESS,
+            State::At(at) if *at <= now => SUCCESS,
             State::At(_) | State::Never => continue,
         };
         *events.next()? = encode(subscription, error);
@@ -268,7 +231,7 @@ fn encode(subscription: &Subscription, error: u16) -> [u8; event::SIZE] {
     put(&mut bytes, event::USERDATA, subscription.userdata);
     put(&mut bytes, event::ERROR, error.to_le_bytes());
     put(&mut bytes, event::TYPE, [source.event_type()]);
-    if error == errno::SUCCESS && !matches!(source, Source::Clock { .. }) {
+    if error == SUCCESS && !matches!(source, Source::Clock { .. }) {
         // How many bytes is not known; a read or write finds out, and does not block.
         put(&mut bytes, event::NBYTES, 1u64.to_le_bytes());
     }

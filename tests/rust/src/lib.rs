@@ -9,6 +9,7 @@
 //! | `function` | host functions as closures |
 //! | `server` | an HTTP server on this machine |
 //! | `sequences`, `differential` | what the fuzz targets run on the whole library |
+//! | `wasi` | a guest that calls the functions of WASI |
 //! | `process` | deadlines for tests, and tests that need a process of their own |
 
 #![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
@@ -21,6 +22,7 @@ mod plugin;
 mod process;
 mod sequences;
 mod server;
+pub mod wasi;
 
 pub use api::{Api, Handle, Val, api};
 pub use differential::differential;
@@ -31,6 +33,7 @@ pub use process::{Scratch, in_child, resident_bytes, slowdown, within};
 pub use sequences::{host_abi, module};
 pub use serde_json::{Value, json};
 pub use server::{Reply, Request, Server};
+pub use wasi::{WASI_FUNCTIONS, WasiGuest};
 
 /// Bytes of a WebAssembly page.
 pub const PAGE: u64 = 64 * 1024;

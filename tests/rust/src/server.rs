@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use crate::process::CHILD;
 
@@ -29,12 +30,20 @@ pub struct Reply {
     body: Vec<u8>,
     length: Option<u64>,
     silent: bool,
+    stream: Option<Stream>,
+}
+
+/// Bytes as they are, and then others again and again.
+struct Stream {
+    head: Vec<u8>,
+    piece: Vec<u8>,
+    pause: Duration,
 }
 
 impl Reply {
     /// With this status and body.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), length: None, silent: false }
+        Self { status, headers: Vec::new(), body: body.into(), length: None, silent: false, stream: None }
     }
 
     /// A redirect.
@@ -45,6 +54,17 @@ impl Reply {
     /// None at all: the connection stays open until the client closes it.
     pub fn never() -> Self {
         Self { silent: true, ..Self::new(200, "") }
+    }
+
+    /// These bytes as they are, status line and all, and the connection ends.
+    pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+        Self::stream(bytes, "", Duration::ZERO)
+    }
+
+    /// These bytes as they are, and then the piece again and again, with a pause before each, until the client goes.
+    pub fn stream(head: impl Into<Vec<u8>>, piece: impl Into<Vec<u8>>, pause: Duration) -> Self {
+        let stream = Stream { head: head.into(), piece: piece.into(), pause };
+        Self { stream: Some(stream), ..Self::new(200, "") }
     }
 
     /// One more header.
@@ -125,6 +145,14 @@ fn serve(mut connection: TcpStream, kept: &Mutex<Vec<Request>>, answer: &dyn Fn(
     }
     kept.lock().ok()?.push(request.clone());
     let reply = answer(&request);
+    if let Some(stream) = reply.stream {
+        connection.write_all(&stream.head).ok()?;
+        while !stream.piece.is_empty() {
+            thread::sleep(stream.pause);
+            connection.write_all(&stream.piece).ok()?;
+        }
+        return Some(());
+    }
     if !reply.silent {
         let length = reply.length.unwrap_or(reply.body.len() as u64);
         let mut head = format!("HTTP/1.1 {} X\r\nconnection: close\r\ncontent-length: {length}\r\n", reply.status);

@@ -1,10 +1,14 @@
 //! What plug-ins log, and where it goes. A process has one log, so each of these runs in one of its own.
 
 use std::ffi::{CString, c_char};
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::net::UnixListener;
 use std::ptr;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-use extism_tests::{HostFunction, Plugin, Scratch, Setup, api, in_child, last_error};
+use extism_tests::{HostFunction, Plugin, Scratch, Setup, api, in_child, json, last_error, slowdown};
 
 /// `all` logs at all levels what the input says.
 const LOGS: &str = r#"
@@ -368,5 +372,185 @@ fn lines_of_many_threads_stay_whole() {
         let lines = drain();
         assert_eq!(lines.len(), 800);
         assert!(lines.iter().all(|line| without_time(line).starts_with("ERROR extism::pdk: thread ")));
+    });
+}
+
+fn fifo(path: &str) {
+    let path = CString::new(path).unwrap();
+    // SAFETY: a NUL-terminated path.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+}
+
+/// What is no file, or none for this process: an error that names it, at once, and the next one works.
+#[test]
+fn places_that_are_none() {
+    in_child("places_that_are_none", &[], || {
+        let scratch = Scratch::new("places");
+        let [directory, file, link] = ["directory", "file", "link"].map(|name| scratch.file(name));
+        let [pipe, socket, below] = ["fifo", "socket", "file/below"].map(|name| scratch.file(name));
+        fs::create_dir(&directory).unwrap();
+        fs::write(&file, "there before\n").unwrap();
+        std::os::unix::fs::symlink("link", &link).unwrap();
+        fifo(&pipe);
+        let _socket = UnixListener::bind(&socket).unwrap();
+        let began = Instant::now();
+        for path in [&*directory, &link, &pipe, &socket, &below, "/", "/proc/none", "/nonexistent/x/log", ""] {
+            assert!(!log_file(Some(path), Some("info")), "{path}");
+            let error = last_error().unwrap();
+            assert!(error.starts_with(&format!("the log file `{path}` cannot be opened for appending: ")), "{error}");
+        }
+        // SAFETY: they have no preconditions; this is the only thread.
+        if unsafe { libc::geteuid() } == 0 {
+            assert_eq!(unsafe { libc::seteuid(65_534) }, 0);
+            assert!(!log_file(Some(&file), None) && last_error().unwrap().contains("denied"));
+            // SAFETY: as above.
+            assert_eq!(unsafe { libc::seteuid(0) }, 0);
+        }
+        assert!(began.elapsed() < Duration::from_secs(5) * slowdown(), "{:?}", began.elapsed());
+        assert!(log_file(Some(&file), Some("error")), "{:?}", last_error());
+        assert_eq!(Plugin::new(LOGS).call("one", "text").code, 0);
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("there before\n") && text.lines().count() == 2, "{text}");
+    });
+}
+
+/// Nobody waits for the reader of a FIFO, nor goes with it.
+#[test]
+fn a_fifo_keeps_nobody() {
+    in_child("a_fifo_keeps_nobody", &[], || {
+        let scratch = Scratch::new("fifo");
+        let path = scratch.file("fifo");
+        fifo(&path);
+        let reader = std::thread::spawn({
+            let path = path.clone();
+            // Opening it waits for the log.
+            move || File::open(path).unwrap()
+        });
+        while !log_file(Some(&path), Some("error")) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut reader = reader.join().unwrap();
+        let plugin = Setup::guest(LOGS).with("timeout_ms", json!(2000 * slowdown())).plugin();
+        assert_eq!(plugin.call("one", "first").code, 0);
+        let mut first = [0; 4096];
+        let count = reader.read(&mut first).unwrap();
+        assert!(String::from_utf8_lossy(&first[..count]).contains("extism::pdk: first plugin="));
+        for _ in 0..100 {
+            assert_eq!(plugin.call("one", vec![b'x'; 50_000]).error, None);
+        }
+        drop(reader);
+        for _ in 0..100 {
+            assert_eq!(plugin.call("one", vec![b'x'; 50_000]).error, None);
+        }
+    });
+}
+
+/// Beyond the size that files of the process may have, lines are lost, and the process is not.
+#[test]
+fn a_limit_on_file_sizes_kills_nobody() {
+    in_child("a_limit_on_file_sizes_kills_nobody", &[], || {
+        let scratch = Scratch::new("log-fsize");
+        assert!(log_file(Some(&scratch.file("log")), Some("error")));
+        let plugin = Plugin::new(LOGS);
+        assert_eq!(plugin.call("one", "before").code, 0);
+        let limit = libc::rlimit { rlim_cur: 1000, rlim_max: 1000 };
+        // SAFETY: a limit of this process.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
+        for _ in 0..100 {
+            assert_eq!(plugin.call("one", "x".repeat(100)).code, 0);
+        }
+        assert_eq!(scratch.read("log").len(), 1000);
+    });
+}
+
+/// Whatever a program takes for the end of a line, or a terminal for a command.
+#[test]
+fn no_text_forges_a_line() {
+    in_child("no_text_forges_a_line", &[], || {
+        assert!(log_custom(Some("error")));
+        let plugin = Plugin::new(LOGS);
+        drain();
+        let forged = "2026-01-01T00:00:00.000000Z ERROR extism: forged";
+        let ends = [
+            "\n",
+            "\r",
+            "\r\n",
+            "\n\r",
+            "\x0b",
+            "\x0c",
+            "\x1c",
+            "\x1d",
+            "\x1e",
+            "\x1f",
+            "\u{85}",
+            "\u{2028}",
+            "\u{2029}",
+            "\0",
+            "\0\n",
+            "\x08",
+            "\x1b[2K\r",
+            "\x1b[1A",
+            "\x1b]0;x\x07",
+            "\x7f",
+            "\u{9b}2K",
+            "\u{202e}",
+            "\u{2066}",
+        ];
+        for end in ends {
+            let text = format!("text{end}{forged}{end}");
+            assert_eq!(plugin.call("one", &text).code, 0);
+            let lines = drain();
+            assert_eq!(lines.len(), 1, "{end:?}");
+            let line = lines[0].strip_suffix('\n').unwrap();
+            let harmless = |c: char| !c.is_control() && !('\u{2028}'..='\u{202e}').contains(&c) && c != '\u{2066}';
+            assert!(line.chars().all(harmless), "{line:?}");
+            assert!(line.ends_with(&format!(" plugin=\"{}\"", plugin.id())), "{line}");
+        }
+        // Bytes that are half a character, or a long form of a newline.
+        for bytes in [&b"\xc0\x8a"[..], b"\xe0\x80\x8a", b"\xc2", b"\xe2\x80", b"\xf4\x90\x80\x80", b"\xed\xa0\x80"] {
+            assert_eq!(plugin.call("one", [b"a", bytes, forged.as_bytes()].concat()).code, 0);
+            let lines = drain();
+            assert!(lines.len() == 1 && lines[0].matches('\n').count() == 1, "{lines:?}");
+        }
+        // Names that a plug-in chooses stand in errors, not in its log lines.
+        assert!(drain().is_empty());
+    });
+}
+
+/// What waits to be drained stays, whatever is asked for meanwhile.
+#[test]
+fn a_second_log_loses_nothing() {
+    in_child("a_second_log_loses_nothing", &[], || {
+        let scratch = Scratch::new("second");
+        assert!(log_custom(Some("error")));
+        let plugin = Plugin::new(LOGS);
+        drain();
+        for n in 0..100 {
+            assert_eq!(plugin.call("one", format!("line {n}.")).code, 0);
+            assert!(!log_custom(Some("trace")) && last_error().unwrap().contains("already"));
+            assert!(!log_file(Some(&scratch.file("log")), Some("trace")) && last_error().unwrap().contains("already"));
+            assert!(!log_file(None, None) && !log_custom(Some("bogus")));
+        }
+        let lines = drain();
+        assert_eq!(lines.len(), 100);
+        assert!((0..100).zip(&lines).all(|(n, line)| line.contains(&format!(": line {n}. plugin="))), "{lines:?}");
+        assert!(!fs::exists(scratch.file("log")).unwrap());
+    });
+}
+
+/// Levels and lists that are none: refused, and nothing is set.
+#[test]
+fn levels_of_any_bytes() {
+    in_child("levels_of_any_bytes", &[], || {
+        let long = [&b"extism="[..], &[b'x'; 1 << 20]].concat();
+        for level in [&b"\xff\xfe"[..], b"info\xff", b"extism=\xc0\x80", b" \t\r\n=", b",=,", b"info\x1b", &long] {
+            let level = CString::new(level).unwrap();
+            // SAFETY: a NUL-terminated text.
+            assert!(unsafe { !(api().log_custom)(level.as_ptr()) });
+            assert!(last_error().is_some());
+        }
+        assert_eq!(Plugin::new(LOGS).code("level"), i32::MAX);
+        // White space around a level is no part of it.
+        assert!(log_custom(Some(" info\n")));
     });
 }

@@ -124,3 +124,40 @@ fn what_the_host_wrote_does_not_make_a_message_long_or_broken() {
     bad(&json("\"a\\u0000\\nb\": 1"), &["at [\"a\\0\\nb\"]", "unknown field `a\\u{0}\\nb`"]);
     bad(&format!("\"{long}\" = 1"), &["unknown field `xxx"]);
 }
+
+/// The time that this thread has had of a processor, however many others want one.
+fn cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// A large manifest takes a time that grows with its size, and not with the square of it.
+#[test]
+fn large_manifests_take_their_time_and_no_more() {
+    let module = "[[wasm]]\npath = \"x\"\n";
+    let shapes: [(&str, &dyn Fn(usize) -> String); 9] = [
+        ("keys", &|n| (0..n).fold(format!("{module}[config]\n"), |text, i| text + &format!("key{i} = \"\"\n"))),
+        ("modules", &|n| module.repeat(n)),
+        ("tables", &|n| (0..n).fold(module.to_owned(), |text, i| text + &format!("[config.t{i}]\n"))),
+        ("dotted keys", &|n| (0..n).fold(module.to_owned(), |text, i| text + &format!("config.k{i}.x = \"\"\n"))),
+        ("one table again and again", &|n| module.to_owned() + &"[config]\n".repeat(n)),
+        ("blank lines", &|n| "\n \t# ...\r\n".repeat(n) + "x"),
+        ("an unknown key at the end", &|n| module.repeat(n) + "x = 1\n"),
+        ("JSON keys", &|n| {
+            let keys: Vec<_> = (0..n).map(|i| format!(r#""key{i}":"""#)).collect();
+            format!(r#"{{"wasm":[{{"path":"x"}}],"config":{{{}}}}}"#, keys.join(","))
+        }),
+        ("JSON nulls", &|n| format!(r#"{{"wasm":[{}{{"path":"x"}}]}}"#, "null,".repeat(n))),
+    ];
+    for (name, shape) in shapes {
+        let time = |count| {
+            let text = shape(count);
+            let began = cpu_seconds();
+            let _ = parse(text.as_bytes());
+            cpu_seconds() - began
+        };
+        let (small, large) = (time(4_000), time(40_000));
+        // Ten times as much takes about ten times as long; a hundred times would be the square.
+        assert!(large < small * 40. + 0.1, "{name}: {small} s, {large} s");
+    }
+}

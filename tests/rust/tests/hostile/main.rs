@@ -18,6 +18,8 @@
 //! | `indices` | the index one past the end, everywhere |
 //! | `exports` | what is no function, or one of another type |
 //! | `bytes` | garbage, and every truncation and every flipped bit of a real plug-in |
+//! | `files` | paths that lead out, special files, read-only directories |
+//! | `descriptors` | descriptors without end; files, buffers and directories of any size |
 //! | `wasi` | arguments and memories that are none |
 //! | `neighbours` | plug-ins beside all this |
 //!
@@ -27,9 +29,11 @@ mod borders;
 mod bounds;
 mod bytes;
 mod callbacks;
+mod descriptors;
 mod endless;
 mod exports;
 mod fiber;
+mod files;
 mod greedy;
 mod handles;
 mod indices;

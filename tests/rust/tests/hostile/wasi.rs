@@ -1,57 +1,8 @@
 //! WASI with arguments that nobody means: every function, every pointer, and memories that are none.
 
-use extism_tests::{Scratch, Setup, json, within};
+use extism_tests::{Scratch, Setup, WASI_FUNCTIONS, json, within};
 
 use super::{FINE, Random, assert_fine, words};
-
-/// All functions of `wasi_snapshot_preview1`; `i` and `I` are the parameters of 32 and 64 bits.
-const FUNCTIONS: [(&str, &str); 45] = [
-    ("args_get", "ii"),
-    ("args_sizes_get", "ii"),
-    ("environ_get", "ii"),
-    ("environ_sizes_get", "ii"),
-    ("clock_res_get", "ii"),
-    ("clock_time_get", "iIi"),
-    ("fd_advise", "iIIi"),
-    ("fd_allocate", "iII"),
-    ("fd_close", "i"),
-    ("fd_datasync", "i"),
-    ("fd_fdstat_get", "ii"),
-    ("fd_fdstat_set_flags", "ii"),
-    ("fd_fdstat_set_rights", "iII"),
-    ("fd_filestat_get", "ii"),
-    ("fd_filestat_set_size", "iI"),
-    ("fd_filestat_set_times", "iIIi"),
-    ("fd_pread", "iiiIi"),
-    ("fd_prestat_get", "ii"),
-    ("fd_prestat_dir_name", "iii"),
-    ("fd_pwrite", "iiiIi"),
-    ("fd_read", "iiii"),
-    ("fd_readdir", "iiiIi"),
-    ("fd_renumber", "ii"),
-    ("fd_seek", "iIii"),
-    ("fd_sync", "i"),
-    ("fd_tell", "ii"),
-    ("fd_write", "iiii"),
-    ("path_create_directory", "iii"),
-    ("path_filestat_get", "iiiii"),
-    ("path_filestat_set_times", "iiiiIIi"),
-    ("path_link", "iiiiiii"),
-    ("path_open", "iiiiiIIii"),
-    ("path_readlink", "iiiiii"),
-    ("path_remove_directory", "iii"),
-    ("path_rename", "iiiiii"),
-    ("path_symlink", "iiiii"),
-    ("path_unlink_file", "iii"),
-    ("poll_oneoff", "iiii"),
-    ("proc_raise", "i"),
-    ("random_get", "ii"),
-    ("sched_yield", ""),
-    ("sock_accept", "iii"),
-    ("sock_recv", "iiiiii"),
-    ("sock_send", "iiiii"),
-    ("sock_shutdown", "ii"),
-];
 
 /// Calls `name` with the numbers of the input.
 fn calling((name, parameters): (&str, &str)) -> String {
@@ -104,7 +55,7 @@ fn every_function_of_wasi_with_wild_arguments() {
         let scratch = Scratch::new("wild-wasi");
         scratch.write("file", "content");
         let mut random = Random(0xbad5eed);
-        for function in FUNCTIONS {
+        for function in WASI_FUNCTIONS {
             let wat = calling(function).replace("MEMORY", r#"(memory (export "memory") 1)"#);
             let paths = json!({scratch.path().to_str().unwrap(): "/data"});
             let setup = Setup::new(wat).wasi().with("allowed_paths", paths).with("timeout_ms", json!(5));
@@ -138,7 +89,7 @@ fn memories_that_are_none() {
             r#"(memory (export "memory") i64 1)"#,
             r#"(memory (export "memory") i64 0 65536)"#,
         ] {
-            for function in FUNCTIONS {
+            for function in WASI_FUNCTIONS {
                 let plugin =
                     Setup::new(calling(function).replace("MEMORY", memory)).wasi().with("timeout_ms", json!(100));
                 let plugin = plugin.plugin();

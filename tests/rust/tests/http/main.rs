@@ -1,8 +1,11 @@
 //! `http_request`, `http_status_code` and `http_headers`, against servers on this machine.
 
 mod client;
+mod endless;
 mod limits;
 mod policy;
+mod redirects;
+mod urls;
 
 use extism_tests::{Plugin, Reply, Request, Server, Setup, Value, json, within};
 

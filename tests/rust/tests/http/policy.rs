@@ -137,7 +137,10 @@ fn ten_redirects_and_no_more() {
 
 #[test]
 fn proxies_of_the_environment_are_used() {
-    let proxy = Server::new(|request| Reply::new(200, format!("{} by proxy", request.headers["host"])));
+    let proxy = Server::new(|request| match request.headers["host"].as_str() {
+        "away.example" => Reply::redirect(302, "http://2852039166/latest"),
+        host => Reply::new(200, format!("{host} by proxy")),
+    });
     let server = Server::new(echo);
     let environment = [("HTTP_PROXY", &*proxy.url("")), ("NO_PROXY", "127.0.0.1"), ("DIRECT", &*server.url("/"))];
     in_child("policy::proxies_of_the_environment_are_used", &environment, || {
@@ -145,6 +148,10 @@ fn proxies_of_the_environment_are_used() {
         let (status, body) = send(&plugin, get("http://example.com/path"));
         assert_eq!((status, &*String::from_utf8_lossy(&body)), (200, "example.com by proxy"));
         fails(&plugin, get("http://other.example/"), &["not allowed"]);
+        // Addresses that stand in a URL are checked before the proxy is asked, also after a redirect.
+        for url in ["http://169.254.169.254/", "http://[fe80::1]/", "http://away.example/"] {
+            fails(&client(&["*"]), get(url), &["not allowed", "metadata"]);
+        }
         let direct = send(&plugin, get(std::env::var("DIRECT").unwrap()));
         assert_eq!(direct, (200, b"GET / ".to_vec()));
     });

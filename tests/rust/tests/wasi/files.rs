@@ -3,21 +3,16 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use extism_tests::{Scratch, json, within};
-
-use crate::guest::{BADF, Guest, PATH, PERM, READ, WRITE};
-
-/// Flags of `path_open`.
-const CREATE: u64 = 1;
-const TRUNCATE: u64 = 8;
+use extism_tests::wasi::{BADF, CREATE, PATH, PERM, READ, TRUNCATE, WRITE};
+use extism_tests::{Scratch, WasiGuest, json, within};
 
 #[test]
 fn directories_can_be_read_and_written() {
     within(30, || {
         let host = Scratch::new("rw");
         host.write("file", "text");
-        let guest = Guest::with_directory(host.path().to_str().expect("a path in UTF-8"));
-        assert_eq!(guest.call("prestat", &[3, 0]), 0);
+        let guest = WasiGuest::with_directory(host.path().to_str().expect("a path in UTF-8"));
+        assert_eq!(guest.call("fd_prestat_get", &[3, 0]), 0);
         assert_eq!(guest.u32(4), "/data".len() as u32);
         let file = guest.open("file", 0, READ | WRITE).expect("a descriptor");
         assert_eq!(guest.read(file, 64), "text");
@@ -27,7 +22,7 @@ fn directories_can_be_read_and_written() {
         assert_eq!(guest.write(new, "written"), 7);
         assert_eq!(host.read("new"), "written");
         guest.put(PATH, b"new");
-        assert_eq!(guest.call("unlink", &[PATH, 3]), 0);
+        assert_eq!(guest.call("path_unlink_file", &[3, PATH, 3]), 0);
         assert!(!host.path().join("new").exists());
     });
 }
@@ -37,15 +32,15 @@ fn read_only_directories_refuse_to_write() {
     within(30, || {
         let host = Scratch::new("ro");
         host.write("file", "text");
-        let guest = Guest::with_directory(&format!("ro:{}", host.path().display()));
+        let guest = WasiGuest::with_directory(&format!("ro:{}", host.path().display()));
         let file = guest.open("file", 0, READ).expect("a descriptor");
         assert_eq!(guest.read(file, 64), "text");
         assert_eq!(guest.open("file", 0, WRITE), Err(PERM));
         assert_eq!(guest.open("file", TRUNCATE, READ), Err(PERM));
         assert_eq!(guest.open("new", CREATE, READ), Err(PERM));
         guest.put(PATH, b"filelink");
-        assert_eq!(guest.call("unlink", &[PATH, 4]), PERM);
-        assert_eq!(guest.call("symlink", &[PATH, 4, PATH + 4, 4]), PERM);
+        assert_eq!(guest.call("path_unlink_file", &[3, PATH, 4]), PERM);
+        assert_eq!(guest.call("path_symlink", &[PATH, 4, 3, PATH + 4, 4]), PERM);
         assert_eq!(host.read("file"), "text");
         assert_eq!(fs::read_dir(host.path()).expect("the directory").count(), 1);
     });
@@ -61,7 +56,7 @@ fn nothing_outside_can_be_reached() {
         for (target, link) in [("../secret", "relative"), (&secret, "absolute"), ("..", "up"), ("sub", "in")] {
             symlink(target, host.join(link)).expect("a link");
         }
-        let guest = Guest::with_directory(host.to_str().expect("a path in UTF-8"));
+        let guest = WasiGuest::with_directory(host.to_str().expect("a path in UTF-8"));
         let outside = [
             "..",
             "../secret",
@@ -79,10 +74,10 @@ fn nothing_outside_can_be_reached() {
         }
         // A guest may make relative links, which lead nowhere for it.
         guest.put(PATH, b"../secretl");
-        assert_eq!(guest.call("symlink", &[PATH, 9, PATH + 9, 1]), 0);
+        assert_eq!(guest.call("path_symlink", &[PATH, 9, 3, PATH + 9, 1]), 0);
         assert_eq!(guest.open("l", 0, READ), Err(PERM));
         guest.put(PATH, b"/etc/passwdm");
-        assert_eq!(guest.call("symlink", &[PATH, 11, PATH + 11, 1]), PERM);
+        assert_eq!(guest.call("path_symlink", &[PATH, 11, 3, PATH + 11, 1]), PERM);
         assert_eq!(outer.read("secret"), "secret");
     });
 }
@@ -95,7 +90,7 @@ fn a_missing_directory_is_named() {
         for (prefix, name) in [("", "none"), ("ro:", "none"), ("", "file")] {
             let path = host.file(name);
             let directories = json!({format!("{prefix}{path}"): "/"});
-            let error = Guest::setup().with("allowed_paths", directories).refusal();
+            let error = WasiGuest::setup().with("allowed_paths", directories).refusal();
             assert!(error.contains("allowed_paths: ") && error.contains(&path), "{error}");
         }
     });
@@ -104,7 +99,7 @@ fn a_missing_directory_is_named() {
 #[test]
 fn without_directories_there_are_no_files() {
     within(30, || {
-        let guest = Guest::new();
+        let guest = WasiGuest::plain();
         assert_eq!(guest.open("file", 0, READ), Err(BADF));
         assert_eq!(guest.open("new", CREATE, WRITE), Err(BADF));
     });
@@ -116,8 +111,8 @@ fn each_plugin_opens_its_own_directories() {
         let host = Scratch::new("own");
         host.write("file", "text");
         let directories = json!({host.path().to_str().expect("a path in UTF-8"): "/data"});
-        let compiled = Guest::setup().with("allowed_paths", directories).compile();
-        let [one, two] = [(); 2].map(|()| Guest { plugin: compiled.plugin() });
+        let compiled = WasiGuest::setup().with("allowed_paths", directories).compile();
+        let [one, two] = [(); 2].map(|()| WasiGuest { plugin: compiled.plugin() });
         for guest in [&one, &two, &one] {
             let file = guest.open("file", 0, READ).expect("a descriptor");
             assert_eq!(guest.read(file, 64), "text");

@@ -3,11 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use extism_tests::{Scratch, Setup, slowdown, within};
-
-use crate::guest::{
-    BADF, EVENTS, FAULT, Guest, INVAL, MEMORY, MILLISECOND, MONOTONIC, NOMEM, READ, REALTIME, clock, descriptor,
+use extism_tests::wasi::{
+    BADF, EVENTS, FAULT, INVAL, MEMORY, MILLISECOND, MONOTONIC, NOMEM, READ, REALTIME, clock, descriptor,
 };
+use extism_tests::{Scratch, Setup, WasiGuest, slowdown, within};
 
 /// Longer than any test may take.
 const MINUTES: u64 = 600_000 * MILLISECOND;
@@ -21,7 +20,7 @@ fn took(work: impl FnOnce()) -> Duration {
 #[test]
 fn relative_clocks() {
     within(30, || {
-        let guest = Guest::new();
+        let guest = WasiGuest::plain();
         for id in [REALTIME, MONOTONIC] {
             let elapsed = took(|| assert_eq!(guest.poll(&[clock(7, id, 20 * MILLISECOND, 0)]), Ok(vec![(7, 0, 0)])));
             assert!(elapsed >= Duration::from_millis(20), "{elapsed:?}");
@@ -33,7 +32,7 @@ fn relative_clocks() {
 #[test]
 fn absolute_clocks() {
     within(30, || {
-        let guest = Guest::new();
+        let guest = WasiGuest::plain();
         for id in [REALTIME, MONOTONIC] {
             let until = guest.now(id) + 20 * MILLISECOND;
             assert_eq!(guest.poll(&[clock(7, id, until, 1)]), Ok(vec![(7, 0, 0)]));
@@ -47,7 +46,7 @@ fn absolute_clocks() {
 #[test]
 fn several_subscriptions() {
     within(30, || {
-        let guest = Guest::new();
+        let guest = WasiGuest::plain();
         let (soon, late) = (clock(1, MONOTONIC, 5 * MILLISECOND, 0), clock(2, MONOTONIC, MINUTES, 0));
         assert_eq!(guest.poll(&[late, soon]), Ok(vec![(1, 0, 0)]));
         let both = guest.poll(&[clock(1, REALTIME, 0, 0), clock(2, MONOTONIC, 0, 0)]);
@@ -64,7 +63,7 @@ fn descriptors() {
     within(30, || {
         let host = Scratch::new("descriptors");
         host.write("file", "text");
-        let guest = Guest::with_directory(host.path().to_str().expect("a path in UTF-8"));
+        let guest = WasiGuest::with_directory(host.path().to_str().expect("a path in UTF-8"));
         let file = guest.open("file", 0, READ).expect("a descriptor");
         assert_eq!(guest.poll(&[descriptor(1, 1, file)]), Ok(vec![(1, 0, 1)]));
         let not_ready = [
@@ -87,7 +86,7 @@ fn descriptors() {
 #[test]
 fn what_does_not_exist() {
     within(30, || {
-        let guest = Guest::new();
+        let guest = WasiGuest::plain();
         for id in [2, 3, 4, u32::MAX] {
             assert_eq!(guest.poll(&[clock(1, id, 0, 0)]), Ok(vec![(1, INVAL as u16, 0)]), "clock {id}");
         }
@@ -100,14 +99,14 @@ fn what_does_not_exist() {
 #[test]
 fn numbers_of_subscriptions() {
     within(30, || {
-        let guest = Guest::new();
+        let guest = WasiGuest::plain();
         assert_eq!(guest.poll(&[]), Err(INVAL));
         for count in [4097, 1 << 20, u32::MAX.into()] {
-            assert_eq!(guest.call("poll", &[0, 0, count, 0]), NOMEM, "{count}");
+            assert_eq!(guest.call("sleep", &[0, 0, count, 0]), NOMEM, "{count}");
         }
         guest.put(0, vec![clock(1, MONOTONIC, 0, 0); 4096].as_flattened());
         // The events overlap the subscriptions.
-        assert_eq!(guest.call("poll", &[0, 16, 4096, MEMORY - 4]), 0);
+        assert_eq!(guest.call("sleep", &[0, 16, 4096, MEMORY - 4]), 0);
         assert_eq!(guest.u32(MEMORY - 4), 4096);
     });
 }
@@ -115,20 +114,20 @@ fn numbers_of_subscriptions() {
 #[test]
 fn pointers_out_of_bounds() {
     within(30, || {
-        let guest = Guest::new();
+        let guest = WasiGuest::plain();
         let last = u64::from(u32::MAX);
         for bad in [MEMORY - 31, MEMORY, last - 40, last] {
-            assert_eq!(guest.call("poll", &[bad, 0, 1, 0]), FAULT, "{bad}");
-            assert_eq!(guest.call("poll", &[0, bad, 1, 0]), FAULT, "{bad}");
+            assert_eq!(guest.call("sleep", &[bad, 0, 1, 0]), FAULT, "{bad}");
+            assert_eq!(guest.call("sleep", &[0, bad, 1, 0]), FAULT, "{bad}");
         }
         for bad in [MEMORY - 3, MEMORY, last] {
-            assert_eq!(guest.call("poll", &[0, 64, 1, bad]), FAULT, "{bad}");
+            assert_eq!(guest.call("sleep", &[0, 64, 1, bad]), FAULT, "{bad}");
         }
         // The very end of memory, and no alignment.
         guest.put(MEMORY - 48, &clock(1, MONOTONIC, 0, 0));
-        assert_eq!(guest.call("poll", &[MEMORY - 48, MEMORY - 32, 1, 1]), 0);
+        assert_eq!(guest.call("sleep", &[MEMORY - 48, MEMORY - 32, 1, 1]), 0);
         guest.put(1, &clock(1, MONOTONIC, 0, 0));
-        assert_eq!(guest.call("poll", &[1, 101, 1, MEMORY - 4]), 0);
+        assert_eq!(guest.call("sleep", &[1, 101, 1, MEMORY - 4]), 0);
     });
 }
 
@@ -153,7 +152,7 @@ fn the_deadline_ends_a_sleep() {
     within(60, || {
         let timeout = Duration::from_millis(200) * slowdown();
         for sleep in [MINUTES, u64::MAX] {
-            let guest = Guest::with_timeout(timeout.as_millis() as u64);
+            let guest = WasiGuest::with_timeout(timeout.as_millis() as u64);
             guest.subscribe(&[clock(1, MONOTONIC, sleep, 0)]);
             let elapsed = took(|| assert_eq!(guest.run_poll(1).failure(), (134, "timeout".to_owned())));
             assert!((timeout..timeout * 50).contains(&elapsed), "{elapsed:?}");
@@ -165,7 +164,7 @@ fn the_deadline_ends_a_sleep() {
 #[test]
 fn a_cancel_ends_a_sleep() {
     within(30, || {
-        let guest = Guest::new();
+        let guest = WasiGuest::plain();
         guest.subscribe(&[clock(1, MONOTONIC, MINUTES, 0), clock(2, REALTIME, u64::MAX, 0)]);
         let ended = thread::scope(|scope| {
             scope.spawn(|| {
