@@ -1,5 +1,6 @@
 //! Engines: one for the whole process and each configuration that differs.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
@@ -12,7 +13,7 @@ use wasmtime::{Config, Engine, Module, OptLevel, ProfilingStrategy};
 
 use super::limits::MEMORY_MAX;
 use super::rewrite::FEATURES;
-use super::stack;
+use super::{compilers, stack};
 use crate::error::{Error, Result};
 use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -21,15 +22,18 @@ use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub(crate) struct EngineKey {
     /// Whether instructions are counted, for plug-ins with a fuel limit.
     pub fuel: bool,
-    /// How many forks this process has behind it. In the child of a fork the engines of the parent may be locked for
-    /// ever, and the threads that compile in parallel stayed in the parent.
+    /// How many forks this process has behind it: in the child of a fork the engines of the parent may be locked for
+    /// ever.
     forks: u32,
+    /// Whether it compiles in several threads.
+    parallel: bool,
 }
 
 impl EngineKey {
     /// Of plug-ins with or without a fuel limit, in this process.
     pub fn new(fuel: bool) -> Self {
-        Self { fuel, forks: FORKS.load(Ordering::Relaxed) }
+        let forks = FORKS.load(Ordering::Relaxed);
+        Self { fuel, forks, parallel: forks == 0 && compilers::are_there() }
     }
 }
 
@@ -40,9 +44,27 @@ static ENGINES: Lazy<Mutex<HashMap<EngineKey, Engine>>> = Lazy::new(Default::def
 /// handlers of signals), and for writing across a fork. It is held for moments only, never while compiling.
 static REGISTRATION: RwLock<()> = RwLock::new(());
 
-/// No fork happens while this lives.
-pub(super) fn registration() -> RwLockReadGuard<'static, ()> {
-    REGISTRATION.read()
+thread_local! {
+    /// How many [`Registration`]s this thread has.
+    static NESTED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// No fork happens while this lives. One may be made inside of another, and ends before it: only the outermost has the
+/// lock, as taking it once more would wait for a fork that waits for this thread.
+pub(super) struct Registration {
+    _lock: Option<RwLockReadGuard<'static, ()>>,
+}
+
+/// Keeps forks off.
+pub(super) fn registration() -> Registration {
+    let outer = NESTED.replace(NESTED.get() + 1);
+    Registration { _lock: (outer == 0).then(|| REGISTRATION.read()) }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        NESTED.set(NESTED.get() - 1);
+    }
 }
 
 /// Compiled code, which leaves Wasmtime's lists as it is dropped.
@@ -59,7 +81,7 @@ impl<T> Registered<T> {
     }
 
     /// Gives the code to somebody who does not let a fork happen while it is dropped.
-    pub fn into_inner(self, _registration: &RwLockReadGuard<'static, ()>) -> T {
+    pub fn into_inner(self, _registration: &Registration) -> T {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: `this` is not dropped, so nobody uses the code through it any more.
         unsafe { ManuallyDrop::take(&mut this.code) }
@@ -188,7 +210,7 @@ fn configure(key: EngineKey, environment: &Environment) -> Config {
         .wasm_features(REFUSED, false)
         .wasm_features(FEATURES, true)
         .consume_fuel(key.fuel)
-        .parallel_compilation(key.forks == 0)
+        .parallel_compilation(key.parallel)
         .epoch_interruption(true)
         .max_wasm_stack(stack::WASM)
         .memory_reservation(MEMORY_MAX)
