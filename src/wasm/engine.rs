@@ -1,5 +1,6 @@
 //! Engines: one for the whole process and each configuration that differs.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
@@ -13,7 +14,7 @@ use wasmtime::{Config, Enabled, Engine, Module, OptLevel, PoolingAllocationConfi
 use super::limits::MEMORY_MAX;
 use super::module;
 use super::rewrite::FEATURES;
-use super::stack;
+use super::{compilers, stack};
 use crate::error::{Error, Result};
 use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -22,9 +23,11 @@ use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub(crate) struct EngineKey {
     /// Whether instructions are counted, for plug-ins with a fuel limit.
     pub fuel: bool,
-    /// How many forks this process has behind it. In the child of a fork the engines of the parent may be locked for
-    /// ever, and the threads that compile in parallel stayed in the parent.
+    /// How many forks this process has behind it: in the child of a fork the engines of the parent may be locked for
+    /// ever.
     forks: u32,
+    /// Whether it compiles in several threads.
+    parallel: bool,
     /// Whether instances come from a pool.
     pooled: bool,
 }
@@ -32,7 +35,8 @@ pub(crate) struct EngineKey {
 impl EngineKey {
     /// Of plug-ins with or without a fuel limit, in this process.
     pub fn new(fuel: bool) -> Self {
-        Self { fuel, forks: FORKS.load(Ordering::Relaxed), pooled: false }
+        let forks = FORKS.load(Ordering::Relaxed);
+        Self { fuel, forks, parallel: forks == 0 && compilers::are_there(), pooled: false }
     }
 
     /// The same with a pool of instances.
@@ -52,9 +56,27 @@ type Engines = HashMap<EngineKey, Option<Engine>>;
 /// while compiling and never while a guest runs.
 static REGISTRATION: RwLock<()> = RwLock::new(());
 
-/// No fork happens while this lives.
-pub(super) fn registration() -> RwLockReadGuard<'static, ()> {
-    REGISTRATION.read()
+thread_local! {
+    /// How many [`Registration`]s this thread has.
+    static NESTED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// No fork happens while this lives. One may be made inside of another, and ends before it: only the outermost has the
+/// lock, as taking it once more would wait for a fork that waits for this thread.
+pub(super) struct Registration {
+    _lock: Option<RwLockReadGuard<'static, ()>>,
+}
+
+/// Keeps forks off.
+pub(super) fn registration() -> Registration {
+    let outer = NESTED.replace(NESTED.get() + 1);
+    Registration { _lock: (outer == 0).then(|| REGISTRATION.read()) }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        NESTED.set(NESTED.get() - 1);
+    }
 }
 
 /// Compiled code, which leaves Wasmtime's lists as it is dropped; or a store, whose instances go back to their pool.
@@ -236,7 +258,7 @@ fn configure(key: EngineKey, environment: &Environment) -> Config {
         .wasm_features(REFUSED, false)
         .wasm_features(FEATURES, true)
         .consume_fuel(key.fuel)
-        .parallel_compilation(key.forks == 0)
+        .parallel_compilation(key.parallel)
         .epoch_interruption(true)
         .max_wasm_stack(stack::WASM)
         .memory_reservation(MEMORY_MAX)

@@ -2,6 +2,8 @@
 //!
 //! What is here without the feature `runtime` needs no wasmtime, and has unit tests.
 
+#[cfg(feature = "runtime")]
+mod compilers;
 #[cfg(any(feature = "runtime", test, fuzzing))]
 mod cost;
 #[cfg(feature = "runtime")]

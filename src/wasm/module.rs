@@ -59,12 +59,13 @@ type Id = [u8; 32];
 /// Not a module, not a valid one, or one that may not be compiled; the message names the module.
 pub(super) fn load(key: EngineKey, source: &SourceModule, append: Option<Taken<'_>>) -> Result<Registered<Part>> {
     let home = Home::new(key, append.is_some())?;
-    let id = identify(key, &home.engine, &source.bytes, append);
+    let id = identify(&home.engine, &source.bytes, append);
+    let key = if home.is_pool { key.pooled() } else { key };
     let tell = |how: &str| {
         let length = source.bytes.len();
         log::debug!(target: "extism", "module `{}` ({length} bytes): {how}", source.name);
     };
-    if let Some(part) = cache::get(&id) {
+    if let Some(part) = cache::get(&(key, id)) {
         tell("compiled before in this process");
         return Ok(part);
     }
@@ -80,7 +81,7 @@ pub(super) fn load(key: EngineKey, source: &SourceModule, append: Option<Taken<'
             part
         }
     };
-    cache::put(id, &part);
+    cache::put((key, id), &part);
     Ok(part)
 }
 
@@ -125,7 +126,7 @@ pub(super) fn without_pool(key: EngineKey, part: &Part) -> Result<Registered<Par
 }
 
 /// The hash of everything that decides what the code of these bytes is. The bytes come last: they may be anything.
-fn identify(key: EngineKey, engine: &Engine, bytes: &[u8], append: Option<Taken<'_>>) -> Id {
+fn identify(engine: &Engine, bytes: &[u8], append: Option<Taken<'_>>) -> Id {
     /// Hands what is hashed on to BLAKE3.
     struct Digest<'a>(&'a mut blake3::Hasher);
 
@@ -143,7 +144,6 @@ fn identify(key: EngineKey, engine: &Engine, bytes: &[u8], append: Option<Taken<
     // What this very build makes of a module is for this build.
     hasher.update(option_env!("EXTISM_BUILD").unwrap_or_default().as_bytes()).update(b"\0");
     let mut digest = Digest(&mut hasher);
-    std::hash::Hash::hash(&key, &mut digest);
     std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut digest);
     match append {
         None => hasher.update(b"as it came\0"),

@@ -41,6 +41,8 @@ static ExtismPlugin *new_plugin(ExtismFunctionType callback, void *data, const c
 
 static unsigned next_random(unsigned *seed) { return *seed = *seed * 1103515245u + 12345u, *seed >> 16; }
 
+CALLBACK(tell_nothing) { UNUSED; }
+
 /* Several threads do everything to a few plug-ins that they share, which come and go. */
 enum { SLOTS = 3, THREADS = 6 };
 static _Atomic(ExtismPlugin *) slots[SLOTS];
@@ -148,6 +150,72 @@ static bool storm(size_t stack) {
 
 static bool test_storm(void) { return storm(0); }
 static bool test_storm_on_short_stacks(void) { return storm(128 * 1024); }
+
+/* A current-plugin handle that was kept, used without a pause by two threads while callbacks begin and
+ * end, and while its plug-in goes. */
+static _Atomic(ExtismCurrentPlugin *) kept;
+static atomic_int inside_of_it;
+
+CALLBACK(keep) {
+  UNUSED;
+  kept = plugin;
+  inside_of_it++;
+  ExtismMemoryHandle block = extism_current_plugin_memory_alloc(plugin, 64);
+  NOTE(block && extism_current_plugin_memory_length(plugin, block) == 64);
+  extism_current_plugin_memory_free(plugin, block);
+}
+
+static void *use_kept(void *found) {
+  while (!over) {
+    ExtismCurrentPlugin *plugin = kept;
+    ExtismMemoryHandle block = extism_current_plugin_memory_alloc(plugin, 64);
+    NOTE((block == 0) == (extism_last_error() != NULL));
+    extism_current_plugin_memory_free(plugin, block);
+    extism_current_plugin_memory(plugin);
+    extism_current_plugin_host_context(plugin);
+    if (block) *(int *)found += 1;
+  }
+  return NULL;
+}
+
+static bool test_a_kept_handle_in_threads(void) {
+  pthread_t threads[2];
+  int found[2] = {0};
+  ExtismPlugin *plugin = new_plugin(keep, NULL, "");
+  CHECK(plugin != NULL);
+  for (int i = 0; i < 2; i++) CHECK(!pthread_create(&threads[i], NULL, use_kept, &found[i]));
+  for (int round = 0; round < 40; round++) {
+    for (int i = 0; i < 500; i++) CHECK_INT(call(plugin, "run"), 0);
+    CHECK(output_is(plugin, "output!"));
+    extism_plugin_free(plugin);
+    plugin = new_plugin(keep, NULL, "");
+  }
+  over = true;
+  for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+  CHECK_INT(inside_of_it, 20000);
+  CHECK(extism_current_plugin_memory(kept) == NULL && extism_last_error());
+  extism_plugin_free(plugin);
+  return true;
+}
+
+/* The first use of the library, by many threads at once. */
+static pthread_barrier_t all_ready;
+
+static void *use_first(void *unused) {
+  pthread_barrier_wait(&all_ready);
+  ExtismPlugin *plugin = new_plugin(tell_nothing, NULL, "\"timeout_ms\": 3000");
+  NOTE(plugin && call(plugin, "output") == 0 && call(plugin, "spin") == 134);
+  extism_plugin_free(plugin);
+  return unused;
+}
+
+static bool test_first_use_by_many_threads(void) {
+  pthread_t threads[16];
+  pthread_barrier_init(&all_ready, NULL, 16);
+  for (int i = 0; i < 16; i++) CHECK(!pthread_create(&threads[i], NULL, use_first, NULL));
+  for (int i = 0; i < 16; i++) pthread_join(threads[i], NULL);
+  return true;
+}
 
 /* A thread in a call that does not end by itself: in a host function, in a loop, asleep. */
 static sem_t inside, leave;
@@ -411,6 +479,8 @@ int main(int argc, char **argv) {
   sem_init(&leave, 0, 0);
   RUN(test_storm);
   RUN(test_storm_on_short_stacks);
+  RUN(test_a_kept_handle_in_threads);
+  RUN(test_first_use_by_many_threads);
   RUN(test_while_a_guest_loops);
   RUN(test_while_a_guest_sleeps);
   RUN(test_while_a_host_function_runs);

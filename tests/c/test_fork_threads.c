@@ -158,7 +158,7 @@ static void *use_wasi(void *unused) {
   return unused;
 }
 
-static bool test_beside_wasi(void) { return forks_beside(use_wasi, 80); }
+static bool test_beside_wasi(void) { return forks_beside(use_wasi, 50); }
 
 static void *create(void *unused) {
   while (!over) {

@@ -6,18 +6,21 @@ use once_cell::sync::Lazy;
 
 use super::{Id, Part};
 use crate::sync::{Mutex, MutexGuard};
-use crate::wasm::engine::Registered;
+use crate::wasm::engine::{EngineKey, Registered};
 
 /// Bytes of code and data that are kept.
 const MAX_BYTES: usize = 256 << 20;
 /// Modules that are kept: each has some mappings of memory, and may have a file descriptor.
 const MAX_MODULES: usize = 128;
 
+/// A module, in an engine.
+type Key = (EngineKey, Id);
+
 static CACHE: Lazy<Mutex<Cache>> = Lazy::new(Default::default);
 
 #[derive(Default)]
 pub(in crate::wasm) struct Cache {
-    modules: HashMap<Id, Entry>,
+    modules: HashMap<Key, Entry>,
     bytes: usize,
     /// Counts uses.
     now: u64,
@@ -29,18 +32,18 @@ struct Entry {
     used: u64,
 }
 
-/// The module of this id, if it is still there.
-pub(super) fn get(id: &Id) -> Option<Registered<Part>> {
+/// The module, if it is still there.
+pub(super) fn get(key: &Key) -> Option<Registered<Part>> {
     let mut cache = CACHE.lock();
     cache.now += 1;
     let now = cache.now;
-    let entry = cache.modules.get_mut(id)?;
+    let entry = cache.modules.get_mut(key)?;
     entry.used = now;
     Some(entry.part.clone())
 }
 
 /// Keeps a module, in the place of those that were not used for the longest time.
-pub(super) fn put(id: Id, part: &Registered<Part>) {
+pub(super) fn put(key: Key, part: &Registered<Part>) {
     let image = part.module.image_range();
     let bytes = image.end.addr() - image.start.addr();
     if bytes > MAX_BYTES {
@@ -51,11 +54,11 @@ pub(super) fn put(id: Id, part: &Registered<Part>) {
     cache.now += 1;
     let entry = Entry { part: part.clone(), bytes, used: cache.now };
     cache.bytes += bytes;
-    gone.extend(cache.modules.insert(id, entry));
+    gone.extend(cache.modules.insert(key, entry));
     cache.bytes -= gone.iter().map(|entry| entry.bytes).sum::<usize>();
     while cache.bytes > MAX_BYTES || cache.modules.len() > MAX_MODULES {
-        let oldest = cache.modules.iter().min_by_key(|(_, entry)| entry.used).map(|(id, _)| *id);
-        let Some(entry) = oldest.and_then(|id| cache.modules.remove(&id)) else {
+        let oldest = cache.modules.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| *key);
+        let Some(entry) = oldest.and_then(|key| cache.modules.remove(&key)) else {
             break;
         };
         cache.bytes -= entry.bytes;
