@@ -15,7 +15,7 @@ fn main() -> io::Result<()> {
     let mut hasher = DefaultHasher::new();
     add(Path::new("src"), &mut hasher)?;
     hasher.write(&fs::read("Cargo.lock")?);
-    println!("cargo:rustc-env=EXTISM_BUILD={:016x}", hasher.finish());
+    println!("cargo:rustc-env=BUILD_ID={:016x}", hasher.finish());
     Ok(())
 }
 

@@ -142,7 +142,7 @@ fn identify(engine: &Engine, bytes: &[u8], append: Option<Taken<'_>>) -> Id {
 
     let mut hasher = blake3::Hasher::new();
     // What this very build makes of a module is for this build.
-    hasher.update(option_env!("EXTISM_BUILD").unwrap_or_default().as_bytes()).update(b"\0");
+    hasher.update(option_env!("BUILD_ID").unwrap_or_default().as_bytes()).update(b"\0");
     let mut digest = Digest(&mut hasher);
     std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut digest);
     match append {
