@@ -16,18 +16,6 @@ use extism_tests::wasi::{
 };
 use extism_tests::{PAGE, Scratch, WasiGuest, in_child, json, slowdown, within};
 
-use extism_tests::wasi::{
-    ACCES, CREATE, DIRECTORY, EXCLUSIVE, FAULT, FBIG, INVAL, LOOP, MEMORY, MFILE, NAMETOOLONG, NFILE, NOENT, NOTDIR,
-    NOTEMPTY, NOTSUP, PATH, PERM, READ, TRUNCATE, WRITE,
-};
-use extism_tests::{PAGE, Scratch, Setup, WasiGuest, in_child, json, resident_bytes, slowdown, within};
-
-use extism_tests::wasi::{
-    ACCES, CREATE, DIRECTORY, EXCLUSIVE, FAULT, FBIG, INVAL, LOOP, MEMORY, MFILE, NAMETOOLONG, NFILE, NOENT, NOTDIR,
-    NOTEMPTY, NOTSUP, PATH, PERM, READ, TRUNCATE, WRITE,
-};
-use extism_tests::{PAGE, Scratch, Setup, WasiGuest, in_child, json, resident_bytes, slowdown, within};
-
 /// The flag of path functions that follows links.
 const FOLLOW: u64 = 1;
 
