@@ -1,6 +1,6 @@
 //! One call of a WASI function: what it works on, and the guest's memory.
 //!
-//! Every number that comes in was chosen by an untrusted program. A pointer and a length become a slice in [`slice`] and
+//! Every number that comes in was chosen by an untrusted program. A pointer and a length become a slice in [`slice()`] and
 //! [`slice_mut`] only, and nothing is allocated by a length that a guest names before that many bytes are known to be
 //! in its memory.
 
