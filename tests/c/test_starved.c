@@ -29,20 +29,29 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 
 CALLBACK(nothing) { UNUSED; }
 
-#define WAT                                                                              \
+#define WAT_AND(MORE)                                                                    \
   GUEST(USER("f", "") ENV("http_request", "(param i64 i64) (result i64)"),               \
         DATA("output!") FUNC("run", "(call $f)" OUTPUT(7)) FUNC("trap", "unreachable")   \
         FUNC("spin", "(loop $l (br $l))") "(func $deep (export \"deep\") (call $deep))"  \
-        FUNC("get", "(drop (call $http_request (call $input_offset) (i64.const 0)))"))
+        FUNC("get", "(drop (call $http_request (call $input_offset) (i64.const 0)))") MORE)
 
-static ExtismPlugin *new_plugin(const char *fields) {
+static ExtismPlugin *plugin_of(const char *wat, const char *fields) {
   char text[MANIFEST_SIZE];
-  manifest(text, WAT, fields);
+  manifest(text, wat, fields);
   ExtismFunction *function = extism_function_new("f", NULL, 0, NULL, 0, nothing, NULL, NULL);
   const ExtismFunction *functions[] = {function};
   ExtismPlugin *plugin = plugin_with(text, functions, 1);
   extism_function_free(function);
   return plugin;
+}
+
+static ExtismPlugin *new_plugin(const char *fields) {
+  return plugin_of(WAT_AND(""), fields);
+}
+
+/* Another module, which was not compiled before. */
+static ExtismPlugin *other_plugin(void) {
+  return plugin_of(WAT_AND(FUNC("other", "")), "");
 }
 
 static bool works(ExtismPlugin *plugin) {
@@ -164,10 +173,10 @@ static bool test_without_descriptors(void) {
   CHECK(!extism_plugin_new((const uint8_t *)text, strlen(text), NULL, 0, false, &errmsg));
   CHECK_CONTAINS(errmsg, "open files");
   extism_plugin_new_error_free(errmsg);
-  CHECK(new_plugin("") == NULL); /* the image of its data is a file, too */
+  CHECK(other_plugin() == NULL); /* the image of its data is a file, too */
   CHECK(works(before) && times_out(before));
   CHECK(limit(RLIMIT_NOFILE, RLIM_INFINITY));
-  ExtismPlugin *from_file = plugin_from(text), *after = new_plugin("");
+  ExtismPlugin *from_file = plugin_from(text), *after = other_plugin();
   CHECK(from_file && after && works(after));
   extism_plugin_free(from_file);
   extism_plugin_free(after);
@@ -176,7 +185,8 @@ static bool test_without_descriptors(void) {
   return true;
 }
 
-/* Each memory of an instance reserves 4 GiB of addresses. */
+/* Each memory of an instance reserves 4 GiB of addresses. Those of the pool are there already; a module with a start
+ * function does not come from the pool. */
 static bool test_without_address_space(void) {
   ExtismPlugin *before = new_plugin("");
   CHECK(before && works(before));
@@ -186,8 +196,11 @@ static bool test_without_address_space(void) {
   FILE *statm = fopen("/proc/self/statm", "r");
   CHECK(statm && fscanf(statm, "%lu", &pages) == 1 && fclose(statm) == 0);
   CHECK(limit(RLIMIT_AS, (rlim_t)pages * 4096 + (1u << 30)));
-  ExtismPlugin *plugin = new_plugin("");
+  ExtismPlugin *plugin = plugin_of(WAT_AND("(func $s) (start $s)"), "");
   CHECK(plugin != NULL); /* creation instantiates nothing */
+  ExtismPlugin *pooled = new_plugin("");
+  CHECK(pooled && works(pooled));
+  extism_plugin_free(pooled);
   for (int i = 0; i < 3; i++) {
     CHECK_INT(call(plugin, "run"), -1);
     CHECK(extism_plugin_error(plugin) != NULL);
