@@ -321,7 +321,9 @@ int main(int argc, char **argv) {
   RUN(test_only_in_the_destructor_of_a_thread);
   RUN(test_threads_that_come_and_go);
   RUN(test_in_handlers_of_exit);
+#ifndef __SANITIZE_ADDRESS__ /* its allocator takes no locks for a fork */
   RUN(test_fork_at_the_end);
+#endif
   RUN(test_exit_beside_calls);
   RUN(test_exit_inside);
   return check_end();
