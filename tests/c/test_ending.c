@@ -323,6 +323,8 @@ int main(int argc, char **argv) {
   RUN(test_in_handlers_of_exit);
 #ifndef __SANITIZE_ADDRESS__ /* its allocator takes no locks for a fork */
   RUN(test_fork_at_the_end);
+#else
+  (void)test_fork_at_the_end;
 #endif
   RUN(test_exit_beside_calls);
   RUN(test_exit_inside);
