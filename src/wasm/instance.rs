@@ -132,9 +132,7 @@ impl Live {
     #[inline]
     pub fn reset(&mut self) {
         if !self.store.data().state.is_empty() {
-            // The guest does not run before it has another input, and is told of that.
-            let mut access = std::mem::ManuallyDrop::new(Access::idle(&mut self.store));
-            guest::reset(&mut *access);
+            guest::reset(&mut Access::idle(&mut self.store));
         }
     }
 
