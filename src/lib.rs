@@ -21,6 +21,7 @@
 #![cfg_attr(not(feature = "runtime"), allow(dead_code, unused_imports))]
 
 mod error;
+mod file_limit;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod guest;

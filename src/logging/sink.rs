@@ -14,6 +14,7 @@ use super::buffer::Buffer;
 use super::filter::Filter;
 use super::line;
 use crate::error::{Error, Result};
+use crate::file_limit::{file_limit, too_large};
 
 /// A filter and the place where the lines go that pass it.
 #[derive(Debug)]
@@ -164,13 +165,12 @@ fn write(file: &File, bytes: &[u8]) -> usize {
     bytes.len() - rest.len()
 }
 
-/// Beyond the size that files of this process may have, the system would end the process instead of the write.
+/// Writes some bytes, if that does not end the process.
 fn write_some(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
-    if let Some(limit) = limit
+    if let Some(limit) = file_limit()
         && file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() >= limit)
     {
-        return Err(io::Error::from_raw_os_error(libc::EFBIG));
+        return Err(too_large());
     }
     file.write(bytes)
 }

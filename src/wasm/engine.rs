@@ -16,6 +16,7 @@ use super::module;
 use super::rewrite::FEATURES;
 use super::{compilers, stack};
 use crate::error::{Error, Result};
+use crate::file_limit::file_limit;
 use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What tells one engine from another.
@@ -264,7 +265,8 @@ fn configure(key: EngineKey, environment: &Environment) -> Config {
         .memory_reservation(MEMORY_MAX)
         // The whole range is reserved when a memory is made, so that its base never moves.
         .memory_may_move(false)
-        .memory_init_cow(!file_sizes_are_limited())
+        // What memories begin with would be mapped from a file in memory, which a limit on files is one for as well.
+        .memory_init_cow(file_limit().is_none())
         .coredump_on_trap(environment.coredump.is_some())
         .signals_based_traps(!environment.no_signals);
     if key.pooled {
@@ -294,12 +296,6 @@ fn pool() -> PoolingAllocationConfig {
         .table_keep_resident(POOL_KEPT_BYTES)
         .pagemap_scan(Enabled::Auto);
     pool
-}
-
-/// Whether files of this process may not be of any size. What memories begin with is mapped from a file in memory, and
-/// one that is too large for the limit would end the process by a signal.
-fn file_sizes_are_limited() -> bool {
-    rustix::process::getrlimit(rustix::process::Resource::Fsize).current.is_some()
 }
 
 fn profiler(name: &str) -> ProfilingStrategy {

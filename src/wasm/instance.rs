@@ -17,6 +17,7 @@ pub(crate) use super::outcome::Outcome;
 use super::traps::{Code, Visit};
 use super::wasi::{Preopen, Wasi};
 use super::{linked, outcome, rewrite, traps};
+use crate::file_limit::write_file;
 use crate::guest::{self, Fail, Guest};
 use crate::state::{Span, State};
 
@@ -240,7 +241,7 @@ impl Live {
             core_dump(&mut *self.store, error);
         }
         if let (Some(path), true) = (&environment().memdump, error.is::<Trap>()) {
-            report(path, std::fs::write(path, Access::idle(&mut self.store).parts().0));
+            report(path, write_file(path, Access::idle(&mut self.store).parts().0));
         }
     }
 }
@@ -248,7 +249,7 @@ impl Live {
 /// Writes the core dump that an error of this very store carries, if it does.
 pub(super) fn core_dump(store: impl AsContextMut, error: &wasmtime::Error) {
     if let (Some(path), Some(dump)) = (&environment().coredump, error.downcast_ref::<WasmCoreDump>()) {
-        report(path, std::fs::write(path, dump.serialize(store, "plugin")));
+        report(path, write_file(path, &dump.serialize(store, "plugin")));
     }
 }
 

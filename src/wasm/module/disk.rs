@@ -27,6 +27,7 @@ use wasmtime::{Engine, Module};
 
 use super::{Facts, Home, Id, Part};
 use crate::error::{Error, Result};
+use crate::file_limit::file_limit;
 use crate::wasm::engine::{self, Registered};
 use crate::wasm::rewrite::Places;
 
@@ -162,7 +163,7 @@ impl Folder {
         static WRITTEN: AtomicU64 = AtomicU64::new(0);
         let facts = encode(facts);
         let size = (artifact.len() + facts.len() + FOOTER) as u64;
-        if size > self.max_bytes {
+        if size > self.max_bytes || file_limit().is_some_and(|limit| size > limit) {
             return Ok(());
         }
         self.make_room(size);

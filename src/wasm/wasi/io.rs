@@ -10,11 +10,11 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, fstat};
-use rustix::process::{Resource, getrlimit};
 
 use super::call::{Buffer, Call, slice, slice_mut};
 use super::descriptors::{Descriptor, Output};
 use super::errno::{Errno, Failed, Result};
+use crate::file_limit::{file_limit, too_large};
 use crate::state::interrupt::Interrupt;
 
 /// Flags of a descriptor that guests may change.
@@ -151,7 +151,7 @@ impl Call<'_> {
         if file.read_only {
             return Err(Errno::PERM.into());
         }
-        if size_limit().is_some_and(|limit| size > limit) {
+        if file_limit().is_some_and(|limit| size > limit) {
             return Err(Errno::FBIG.into());
         }
         Ok(file.file.set_len(size)?)
@@ -213,15 +213,9 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// How large the process may make a file. The system answers a write that begins beyond it, and a size beyond it, with
-/// a signal that ends the process, so neither is asked for.
-fn size_limit() -> Option<u64> {
-    getrlimit(Resource::Fsize).current
-}
-
 fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
-    if size_limit().is_some_and(|limit| at >= limit) {
-        return Err(io::Error::from_raw_os_error(libc::EFBIG));
+    if file_limit().is_some_and(|limit| at >= limit) {
+        return Err(too_large());
     }
     file.write_at(bytes, at)
 }
@@ -230,7 +224,7 @@ fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
 /// and take the end beyond it: then the end is looked up and written to as a place.
 fn append(file: &File, bytes: &[u8]) -> io::Result<usize> {
     #[cfg(target_os = "linux")]
-    if size_limit().is_none() {
+    if file_limit().is_none() {
         use rustix::io::{Errno, ReadWriteFlags, pwritev2};
         match pwritev2(file, &[io::IoSlice::new(bytes)], 0, ReadWriteFlags::APPEND) {
             Err(Errno::NOSYS | Errno::NOTSUP) => {}
@@ -269,8 +263,8 @@ fn write_some(stream: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
                 result => return Ok(result?),
             }
         }
-        FileType::RegularFile if size_limit().is_some_and(|limit| found.st_size.cast_unsigned() >= limit) => {
-            return Err(io::Error::from_raw_os_error(libc::EFBIG));
+        FileType::RegularFile if file_limit().is_some_and(|limit| found.st_size.cast_unsigned() >= limit) => {
+            return Err(too_large());
         }
         _ => {}
     }

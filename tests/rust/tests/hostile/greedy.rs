@@ -2,24 +2,32 @@
 
 use std::time::{Duration, Instant};
 
-use extism_tests::{Plugin, Setup, guest, in_child, json, slowdown, within};
+use extism_tests::{Plugin, Scratch, Setup, guest, in_child, json, slowdown, within};
 
 use super::{FINE, MIB, assert_fine, growth, limited};
 
-/// A limit on the size of files is none on what a module brings; and its data do not end the process.
+/// A limit on the size of files is none on what a module brings. Neither its data, nor its code that would be kept on
+/// disk, nor the dump of its memory end the process.
 #[test]
-fn data_under_a_limit_on_file_sizes() {
-    in_child("greedy::data_under_a_limit_on_file_sizes", &[], || {
+fn files_beyond_the_limit_on_their_size() {
+    let scratch = Scratch::new("greedy-files");
+    let configuration = scratch.write("cache.toml", format!("[cache]\ndirectory = {:?}\n", scratch.path()));
+    let environment = [("EXTISM_CACHE_CONFIG", &*configuration), ("EXTISM_MEMDUMP", &scratch.file("dump"))];
+    in_child("greedy::files_beyond_the_limit_on_their_size", &environment, || {
         let limit = libc::rlimit { rlim_cur: 10_000, rlim_max: 10_000 };
         // SAFETY: a limit of this process.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
         let plugin = Plugin::new(&format!(
             r#"(memory (export "memory") 20) (data (i32.const 1000000) "{}")
-               (func (export "run") (result i32) (i32.load8_u (i32.const 1000009)))"#,
+               (func (export "run") (result i32) (i32.load8_u (i32.const 1000009)))
+               (func (export "trap") unreachable)"#,
             "0123456789".repeat(10_000)
         ));
         assert_eq!(plugin.code("run"), i32::from(b'9'));
+        assert_eq!(plugin.run("trap").code, 134);
+        assert_eq!(plugin.code("run"), i32::from(b'9'));
     });
+    assert!(!scratch.path().join("dump").exists());
 }
 
 /// 160 pages are 10 MiB: everything that it can get is written to, call after call.
