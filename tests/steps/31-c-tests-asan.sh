@@ -8,6 +8,6 @@ if ! ${CC:-cc} $sanitize -o "$OUT/sanitize" "$OUT/sanitize.c"; then
     exit 77
 fi
 # The sanitizer's allocator takes no locks for a fork (GCC 12): a child may find one taken by a thread that it has not.
-export LEFT_OUT=test_fork_threads
+export LEFT_OUT='test_fork test_fork_threads'
 # shellcheck disable=SC2086
 exec "$ROOT/tests/c/run.sh" c-asan $sanitize
