@@ -15,7 +15,7 @@ DEMOS   := hello host_function
 
 # Cargo knows best what is out of date, and uses all processors by itself.
 .NOTPARALLEL:
-.PHONY: all library pkgconfig demo test fuzz asan tsan valgrind soak lint header install uninstall clean help
+.PHONY: all library pkgconfig demo test fuzz asan tsan valgrind soak bombs lint header install uninstall clean help
 .PHONY: bench bench-quick bench-real bench-curves bench-peers bench-profile bench-winch bench-docs bench-all bench-tools
 
 all: library pkgconfig  ## the shared and the static library, and their .pc files
@@ -56,6 +56,9 @@ tsan:  ## the unit tests under ThreadSanitizer; needs the source of Rust's stand
 
 valgrind: library  ## examples and tests under memcheck; PARTS="examples c rust" chooses
 	EXTISM_LIB=$${EXTISM_LIB:-$(BUILT)/libextism.so} tests/long/valgrind.sh $(PARTS)
+
+bombs: library  ## modules that are dear to compile, up to the dearest that passes
+	EXTISM_LIB=$${EXTISM_LIB:-$(BUILT)/libextism.so} tests/long/bombs.sh
 
 soak: library  ## ten million calls, 100,000 plug-ins; SOAK_CALLS, SOAK_PLUGINS, SOAK_THREADS
 	EXTISM_LIB=$${EXTISM_LIB:-$(BUILT)/libextism.so} tests/long/soak.sh

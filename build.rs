@@ -6,14 +6,16 @@ use std::path::Path;
 use std::{fs, io};
 
 fn main() -> io::Result<()> {
-    println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=src");
+    // The fuzz targets are a package of their own, in a folder below, with a lock file of its own.
+    let sources = Path::new(file!()).with_file_name("src");
+    println!("cargo:rerun-if-changed={}", file!());
+    println!("cargo:rerun-if-changed={}", sources.display());
     println!("cargo:rerun-if-changed=Cargo.lock");
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libextism.so");
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
 
     let mut hasher = DefaultHasher::new();
-    add(Path::new("src"), &mut hasher)?;
+    add(&sources, &mut hasher)?;
     hasher.write(&fs::read("Cargo.lock")?);
     println!("cargo:rustc-env=BUILD_ID={:016x}", hasher.finish());
     Ok(())

@@ -27,7 +27,7 @@ pub(crate) struct EngineKey {
     /// How many forks this process has behind it: in the child of a fork the engines of the parent may be locked for
     /// ever.
     forks: u32,
-    /// Whether it compiles in several threads.
+    /// Whether it compiles in several threads. Such an engine does nothing else.
     parallel: bool,
     /// Whether instances come from a pool.
     pooled: bool,
@@ -37,7 +37,12 @@ impl EngineKey {
     /// Of plug-ins with or without a fuel limit, in this process.
     pub fn new(fuel: bool) -> Self {
         let forks = FORKS.load(Ordering::Relaxed);
-        Self { fuel, forks, parallel: forks == 0 && compilers::are_there(), pooled: false }
+        Self { fuel, forks, parallel: false, pooled: false }
+    }
+
+    /// For compiling in several threads, if there are some.
+    pub fn parallel(self) -> Self {
+        Self { parallel: self.forks == 0 && compilers::are_there(), pooled: false, ..self }
     }
 
     /// The same with a pool of instances.

@@ -1,5 +1,6 @@
 //! From the bytes of modules to a program: compiled, type-checked against what is offered, ready to be instantiated.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
@@ -24,17 +25,17 @@ use crate::guest::{self, Fail, TABLE, Type};
 const ENV: &str = "extism:host/env";
 
 /// A module as it came from a manifest.
-pub(crate) struct SourceModule {
+pub(crate) struct SourceModule<'a> {
     /// The name under which others import it; errors use it too.
     pub name: String,
     /// A binary module or WebAssembly text.
-    pub bytes: Vec<u8>,
+    pub bytes: Cow<'a, [u8]>,
 }
 
 /// All that a program is made of.
-pub(crate) struct Request {
-    pub main: SourceModule,
-    pub linked: Vec<SourceModule>,
+pub(crate) struct Request<'a> {
+    pub main: SourceModule<'a>,
+    pub linked: Vec<SourceModule<'a>>,
     pub offers: Vec<Offer>,
     pub settings: Settings,
     /// `Some` if WASI is on, with the directories that may be reached.

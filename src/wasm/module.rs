@@ -57,7 +57,7 @@ type Id = [u8; 32];
 /// # Errors
 ///
 /// Not a module, not a valid one, or one that may not be compiled; the message names the module.
-pub(super) fn load(key: EngineKey, source: &SourceModule, append: Option<Taken<'_>>) -> Result<Registered<Part>> {
+pub(super) fn load(key: EngineKey, source: &SourceModule<'_>, append: Option<Taken<'_>>) -> Result<Registered<Part>> {
     let home = Home::new(key, append.is_some())?;
     let id = identify(&home.engine, &source.bytes, append);
     let key = if home.is_pool { key.pooled() } else { key };
@@ -167,7 +167,8 @@ fn compile(id: &Id, home: &Home, bytes: &[u8], append: Option<Taken<'_>>) -> Res
             prepared.largest_memory
         )));
     }
-    let artifact = home.engine.precompile_module(&prepared.bytes).map_err(|error| describe(&error))?;
+    let compiler = if prepared.in_parallel { engine::engine(home.key.parallel())? } else { home.engine.clone() };
+    let artifact = compiler.precompile_module(&prepared.bytes).map_err(|error| describe(&error))?;
     let tables = prepared.initial_table_elements.saturating_mul(TABLE_ELEMENT);
     let facts = Facts {
         has_own_memory: prepared.has_own_memory,

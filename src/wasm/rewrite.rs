@@ -20,6 +20,7 @@
 mod code;
 
 use std::borrow::Cow;
+use std::num::NonZero;
 
 use wasm_encoder::{
     ConstExpr, Encode, ExportKind, GlobalType, MemoryType, Module, RawSection, Section, SectionId, ValType,
@@ -86,6 +87,8 @@ pub struct Prepared<'a> {
     pub initial_table_elements: u64,
     /// How many of these memories and tables begin with a size other than 0.
     pub initial_parts: usize,
+    /// Whether it is worth while, and safe, to compile its functions at the same time.
+    pub in_parallel: bool,
     /// Whether it has a start function, which runs while the module is instantiated.
     pub has_start: bool,
     /// Elements that its largest table may grow to.
@@ -142,7 +145,7 @@ impl Places {
 /// Not a core module, or not a valid one: the message says what is wrong at which offset.
 pub fn prepare<'a>(wasm: &'a [u8], features: WasmFeatures, append: Option<Taken<'_>>) -> Result<Prepared<'a>> {
     check_header(wasm)?;
-    let types = validate(wasm, features)?;
+    let (types, in_parallel) = validate(wasm, features)?;
     let types = types.as_ref();
     let layout = Layout::read(wasm).map_err(|error| invalid(&error))?;
     if layout.has_shared_memory {
@@ -170,23 +173,35 @@ pub fn prepare<'a>(wasm: &'a [u8], features: WasmFeatures, append: Option<Taken<
         largest_memory: layout.largest_memory,
         initial_table_elements: layout.initial_table_elements,
         initial_parts: layout.initial_parts,
+        in_parallel,
         has_start: layout.has_start,
         maximum_table_elements: layout.maximum_table_elements,
     })
 }
 
-/// Validates the module, and refuses one that would take too long to compile.
-fn validate(wasm: &[u8], features: WasmFeatures) -> Result<Types> {
+/// Validates the module, and refuses one that would take too long to compile. Also tells whether its functions are
+/// to be compiled at the same time.
+fn validate(wasm: &[u8], features: WasmFeatures) -> Result<(Types, bool)> {
     let mut validator = Validator::new_with_features(features);
     let mut cost = Cost::new(wasm.len());
     let mut allocations = FuncValidatorAllocations::default();
     for payload in Parser::new(0).parse_all(wasm) {
         let payload = payload.map_err(|error| invalid(&error))?;
         let valid = validator.payload(&payload).map_err(|error| invalid(&error))?;
-        if let Payload::TypeSection(groups) = &payload {
-            for group in groups.clone() {
-                cost.add_types(&group.map_err(|error| invalid(&error))?)?;
+        match &payload {
+            Payload::TypeSection(groups) => {
+                for group in groups.clone() {
+                    cost.add_types(&group.map_err(|error| invalid(&error))?)?;
+                }
             }
+            Payload::ImportSection(imports) => {
+                for import in imports.clone().into_imports() {
+                    if is_function(import.map_err(|error| invalid(&error))?.ty) {
+                        cost.add_imported_function();
+                    }
+                }
+            }
+            _ => {}
         }
         match valid {
             ValidPayload::Func(function, body) => {
@@ -194,7 +209,7 @@ fn validate(wasm: &[u8], features: WasmFeatures) -> Result<Types> {
                 cost.add_function(&mut function, &body).map_err(|error| invalid(&error))??;
                 allocations = function.into_allocations();
             }
-            ValidPayload::End(types) => return Ok(types),
+            ValidPayload::End(types) => return Ok((types, cost.is_for_threads(threads))),
             ValidPayload::Ok | ValidPayload::Parser(_) => {}
         }
     }
@@ -223,6 +238,15 @@ fn check_header(wasm: &[u8]) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// How many threads would compile.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+fn is_function(import: TypeRef) -> bool {
+    matches!(import, TypeRef::Func(_) | TypeRef::FuncExact(_))
 }
 
 fn invalid(error: &BinaryReaderError) -> Error {
@@ -267,7 +291,7 @@ impl<'a> Layout<'a> {
             Payload::ImportSection(imports) => {
                 for import in imports.clone().into_imports() {
                     let import = import?;
-                    if matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)) {
+                    if is_function(import.ty) {
                         self.imports.push((import.module, import.name));
                     }
                 }

@@ -3,7 +3,7 @@
 # test: tests/rust/run.sh [CARGO TEST OPTION...], such as --test limits --test 'guest_*'
 #
 # FILTER chooses tests by a part of their names; EXTISM_TEST_SLOWDOWN multiplies the deadline; RUN_UNDER is what each
-# test is run by, such as valgrind; LEFT_OUT names tests that are not.
+# test is run by, such as valgrind; LEFT_OUT names tests that are not; VERBOSE shows what those print that pass.
 set -u
 cd "$(dirname "$0")"
 
@@ -24,8 +24,9 @@ run_test() {
     timeout --kill-after=5 "$deadline" ${RUN_UNDER:-} "$1" --exact "$2" --nocapture >"$log" 2>&1 </dev/null
     status=$?
     if [ $status -eq 0 ]; then
-        rm "$log"
         echo "ok      $(basename "${1%-*}")::$2"
+        [ -z "${VERBOSE:-}" ] || grep -vE '^(running|test|)( |$)' "$log"
+        rm "$log"
     else
         [ $status -eq 124 ] && echo "no end within $deadline s" >>"$log"
         echo "FAILED  $(basename "${1%-*}")::$2 ($status)"

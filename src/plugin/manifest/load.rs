@@ -1,5 +1,6 @@
 //! From a manifest to the bytes of its modules.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs::File;
@@ -22,14 +23,14 @@ const MAIN: &str = "main";
 /// What a linked module cannot be called: the library offers its own functions under this name.
 const RESERVED: &str = "extism:host/env";
 
-impl Manifest {
+impl<'a> Manifest<'a> {
     /// Brings the bytes of all modules in and checks their hashes. Reads files, the memory of this
     /// process, and servers.
-    pub fn load(self) -> Result<(Modules, Settings)> {
+    pub fn load(self) -> Result<(Modules<'a>, Settings)> {
         let main_index = main_index(&self.modules)?;
         check_link_names(&self.modules, main_index)?;
 
-        let mut main = Vec::new();
+        let mut main = Cow::default();
         let mut linked = Vec::new();
         for (index, source) in self.modules.into_iter().enumerate() {
             let label = label(index, &source);
@@ -98,8 +99,8 @@ fn label(index: usize, source: &Source) -> String {
     format!("wasm[{index}] ({name}{from})")
 }
 
-impl Source {
-    fn load(self) -> Result<Vec<u8>> {
+impl<'a> Source<'a> {
+    fn load(self) -> Result<Cow<'a, [u8]>> {
         let bytes = self.location.load()?;
         if let Some(expected) = self.hash {
             let found: [u8; 32] = Sha256::digest(&bytes).into();
@@ -122,15 +123,16 @@ impl Source {
     }
 }
 
-impl Location {
-    fn load(self) -> Result<Vec<u8>> {
+impl<'a> Location<'a> {
+    fn load(self) -> Result<Cow<'a, [u8]>> {
         match self {
-            Self::Path(path) => read_file(&path),
+            Self::Path(path) => read_file(&path).map(Cow::Owned),
             Self::Data(bytes) => Ok(bytes),
             Self::Memory { length, .. } if length > MAX_BYTES => Err(too_large(length)),
             Self::Memory { address, length } => own_memory::copy(address, length)
+                .map(Cow::Owned)
                 .map_err(|e| Error::new(format!("cannot read the memory of this process: {e}"))),
-            Self::Url { url, headers, method } => download(&url, method.as_deref(), &headers),
+            Self::Url { url, headers, method } => download(&url, method.as_deref(), &headers).map(Cow::Owned),
         }
     }
 }

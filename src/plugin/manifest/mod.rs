@@ -17,6 +17,7 @@ mod tests;
 mod text;
 mod wire;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,9 +30,9 @@ const MAX_BYTES: u64 = 1 << 30;
 
 /// What a plug-in is made of and what it may do.
 #[derive(Debug)]
-pub struct Manifest {
+pub struct Manifest<'a> {
     /// Where its modules come from; at least one.
-    pub modules: Vec<Source>,
+    pub modules: Vec<Source<'a>>,
     /// Everything else.
     pub settings: Settings,
 }
@@ -75,22 +76,22 @@ pub struct AllowedPath {
 
 /// One module, before its bytes are here.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct Source<'a> {
     /// What other modules import it as.
     pub name: Option<String>,
     /// The SHA-256 that its bytes must have.
     pub hash: Option<[u8; 32]>,
     /// Where its bytes are.
-    pub location: Location,
+    pub location: Location<'a>,
 }
 
 /// Where a module's bytes are.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Location {
+pub enum Location<'a> {
     /// In a file.
     Path(PathBuf),
-    /// Here.
-    Data(Vec<u8>),
+    /// Here: what the host passed, or what a manifest holds.
+    Data(Cow<'a, [u8]>),
     /// In the memory of this process. The numbers are a claim, checked when it is read.
     Memory {
         /// Where they begin.
@@ -111,24 +112,24 @@ pub enum Location {
 
 /// The modules of one plug-in, as binary modules or WAT text.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Modules {
+pub struct Modules<'a> {
     /// The one whose exports the host calls.
-    pub main: Vec<u8>,
+    pub main: Cow<'a, [u8]>,
     /// The ones that others import from, in the manifest's order. No two names are equal.
-    pub linked: Vec<LinkedModule>,
+    pub linked: Vec<LinkedModule<'a>>,
 }
 
 /// A module that others import from.
 #[derive(Debug, PartialEq, Eq)]
-pub struct LinkedModule {
+pub struct LinkedModule<'a> {
     /// The module name in others' imports.
     pub name: String,
     /// A binary module or WAT text.
-    pub bytes: Vec<u8>,
+    pub bytes: Cow<'a, [u8]>,
 }
 
 /// Reads what the host passed: a manifest, or one module alone.
-pub fn parse(input: &[u8]) -> Result<Manifest> {
+pub fn parse(input: &[u8]) -> Result<Manifest<'_>> {
     if input.len() as u64 > MAX_BYTES {
         return Err(too_large(input.len() as u64));
     }
@@ -140,7 +141,7 @@ pub fn parse(input: &[u8]) -> Result<Manifest> {
     }
     if is_module(input) {
         return Ok(Manifest {
-            modules: vec![Source { name: None, hash: None, location: Location::Data(input.to_vec()) }],
+            modules: vec![Source { name: None, hash: None, location: Location::Data(input.into()) }],
             settings: Settings::default(),
         });
     }

@@ -14,7 +14,7 @@ const MAX_MESSAGE: usize = 400;
 const MAX_KEY: usize = 64;
 
 /// Reads a manifest: JSON if it begins with `{`, else TOML.
-pub(super) fn parse(input: &[u8]) -> Result<Manifest> {
+pub(super) fn parse(input: &[u8]) -> Result<Manifest<'static>> {
     let text = decode(input)?;
     let (format, document) =
         if text.trim_ascii_start().starts_with('{') { ("JSON", json(text)?) } else { ("TOML", toml(text)?) };

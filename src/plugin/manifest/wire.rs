@@ -20,7 +20,7 @@ use super::{AllowedPath, Location, Manifest, MemoryOptions, Settings, Source};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a manifest object")]
 pub(super) struct Document {
-    wasm: Option<Vec<Option<Source>>>,
+    wasm: Option<Vec<Option<Source<'static>>>>,
     memory: Option<Memory>,
     config: Option<BTreeMap<String, Option<String>>>,
     allowed_hosts: Option<Vec<Option<String>>>,
@@ -66,7 +66,7 @@ struct Hash([u8; 32]);
 
 struct Number(u64);
 
-impl From<Document> for Manifest {
+impl From<Document> for Manifest<'static> {
     fn from(document: Document) -> Self {
         let memory = document.memory.unwrap_or_default();
         Self {
@@ -101,7 +101,7 @@ fn allowed_path(host: &str, guest: String) -> AllowedPath {
     AllowedPath { host: host.into(), guest, read_only }
 }
 
-impl<'de> Deserialize<'de> for Source {
+impl<'de> Deserialize<'de> for Source<'static> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let entry = Entry::deserialize(deserializer)?;
         if entry.url.is_none() && (entry.headers.is_some() || entry.method.is_some()) {
@@ -109,7 +109,7 @@ impl<'de> Deserialize<'de> for Source {
         }
         let location = match (entry.path, entry.data, entry.url) {
             (Some(path), None, None) => Location::Path(path.into()),
-            (None, Some(Data::Bytes(bytes)), None) => Location::Data(bytes),
+            (None, Some(Data::Bytes(bytes)), None) => Location::Data(bytes.into()),
             (None, Some(Data::Pointer(Pointer { ptr, len })), None) => {
                 Location::Memory { address: ptr.0, length: len.0 }
             }

@@ -9,7 +9,7 @@ fn is_bare(input: &[u8], module: &[u8]) {
     assert_eq!(manifest.modules.len(), 1);
     assert_eq!(manifest.modules[0].name, None);
     assert_eq!(manifest.modules[0].hash, None);
-    assert_eq!(manifest.modules[0].location, Location::Data(module.to_vec()));
+    assert_eq!(manifest.modules[0].location, Location::Data(module.into()));
     assert_eq!(manifest.settings, Settings::default());
 }
 

@@ -37,7 +37,7 @@ impl Drop for Scratch {
 }
 
 #[track_caller]
-fn load(text: &str) -> Modules {
+fn load(text: &str) -> Modules<'static> {
     match good(text).load() {
         Ok((modules, _)) => modules,
         Err(e) => panic!("{e}\nin {text}"),
@@ -91,8 +91,8 @@ fn the_main_module_and_the_linked_ones() {
         (&["a", "env", "extism:host/env"], 2, &[("a", 0), ("env", 1)]),
     ] {
         let bytes = |n: usize| format!("(;{n};)").into_bytes();
-        let linked = linked.iter().map(|&(name, n)| LinkedModule { name: name.into(), bytes: bytes(n) });
-        let expected = Modules { main: bytes(main), linked: linked.collect() };
+        let linked = linked.iter().map(|&(name, n)| LinkedModule { name: name.into(), bytes: bytes(n).into() });
+        let expected = Modules { main: bytes(main).into(), linked: linked.collect() };
         assert_eq!(load(&named(names)), expected, "{names:?}");
     }
 }
@@ -124,7 +124,7 @@ fn settings_come_through() {
 fn bare_modules() {
     for input in [MODULE, b"(module)"] {
         let (modules, _) = parse(input).unwrap().load().unwrap();
-        assert_eq!(modules, Modules { main: input.to_vec(), linked: vec![] });
+        assert_eq!(modules, Modules { main: input.into(), linked: vec![] });
     }
 }
 
@@ -156,7 +156,7 @@ fn files() {
     assert_eq!(load(&path_json(&module, "")).main, MODULE);
     assert_eq!(load(&path_json(&module, &format!(", \"hash\": \"{MODULE_HASH}\""))).main, MODULE);
     let wat = scratch.file("a.wat", b" \n(module)");
-    assert_eq!(load(&path_json(&wat, "")).main, b" \n(module)");
+    assert_eq!(load(&path_json(&wat, "")).main, &b" \n(module)"[..]);
     let large = [MODULE, &vec![0; 3_000_000]].concat();
     assert_eq!(load(&path_json(&scratch.file("large", &large), "")).main, large);
 

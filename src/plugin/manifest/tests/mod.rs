@@ -26,9 +26,10 @@ fn toml(rest: &str) -> String {
     format!("{rest}\n[[wasm]]\ndata = \"{MODULE_BASE64}\"\n")
 }
 
+/// What is read from the text, of which a copy lives for the rest of the test program.
 #[track_caller]
-fn good(text: &str) -> Manifest {
-    match parse(text.as_bytes()) {
+fn good(text: &str) -> Manifest<'static> {
+    match parse(text.to_owned().leak().as_bytes()) {
         Ok(manifest) => manifest,
         Err(e) => panic!("{e}\nin {text}"),
     }

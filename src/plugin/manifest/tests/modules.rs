@@ -8,7 +8,7 @@ use super::*;
 
 /// A module given by `in_json`, and the same in TOML.
 #[track_caller]
-fn module(in_json: &str, in_toml: &str) -> Source {
+fn module(in_json: &str, in_toml: &str) -> Source<'static> {
     let mut modules = good(&json_module(&format!("{{{in_json}}}"))).modules;
     assert_eq!(modules, good(&format!("[[wasm]]\n{in_toml}\n")).modules);
     assert_eq!(modules.len(), 1);
@@ -57,7 +57,7 @@ fn path() {
 fn data() {
     for (text, bytes) in [("", &b""[..]), (MODULE_BASE64, MODULE), ("+/+/", b"\xfb\xff\xbf")] {
         let source = module(&format!("\"data\": \"{text}\""), &format!("data = \"{text}\""));
-        assert_eq!(source.location, Location::Data(bytes.to_vec()));
+        assert_eq!(source.location, Location::Data(bytes.into()));
     }
     // What 1.41 refuses, too: the URL alphabet, no padding, white space, bits past the end.
     for text in ["-_-_", "AGFzbQEAAAA", "AGFz bQEA", "AGFzbQEAAAB=", "*", "A"] {

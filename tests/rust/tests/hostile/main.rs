@@ -13,6 +13,7 @@
 //! | `nested` | plug-ins in plug-ins in plug-ins, and chains of linked modules |
 //! | `greedy` | memories, tables, the GC heap |
 //! | `bounds` | variables, log lines, configuration, requests, blocks |
+//! | `bombs` | what is dear to compile |
 //! | `many` | very many or very large parts of a module |
 //! | `names` | names of any bytes, doubled, of the library |
 //! | `indices` | the index one past the end, everywhere |
@@ -25,6 +26,7 @@
 //!
 //! `fiber` has what the tests on fibers need.
 
+mod bombs;
 mod borders;
 mod bounds;
 mod bytes;
