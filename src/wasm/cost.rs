@@ -134,7 +134,7 @@ impl Cost {
 
     /// Whether the functions are to be compiled by so many threads: not if that could take too much memory, nor for a
     /// small module, for which it is not worth while to start threads.
-    pub fn is_for_threads(mut self, threads: impl FnOnce() -> usize) -> bool {
+    pub fn suits_threads(mut self, threads: impl FnOnce() -> usize) -> bool {
         if self.time < WORTH_THREADS {
             return false;
         }

@@ -209,7 +209,7 @@ fn validate(wasm: &[u8], features: WasmFeatures) -> Result<(Types, bool)> {
                 cost.add_function(&mut function, &body).map_err(|error| invalid(&error))??;
                 allocations = function.into_allocations();
             }
-            ValidPayload::End(types) => return Ok((types, cost.is_for_threads(threads))),
+            ValidPayload::End(types) => return Ok((types, cost.suits_threads(threads))),
             ValidPayload::Ok | ValidPayload::Parser(_) => {}
         }
     }

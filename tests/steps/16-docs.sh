@@ -29,7 +29,7 @@ for document in "${documents[@]}"; do
         [[ $link != *#* ]] || anchor=${link#*#}
         if [ ! -e "$file" ]; then
             fault "$document links to $link, which does not exist"
-        elif [ -n "$anchor" ] && ! anchors "$file" | grep -qx -- "$anchor"; then
+        elif [ -n "$anchor" ] && ! anchors "$file" | grep -x -- "$anchor" >/dev/null; then
             fault "$document links to $link: no such heading"
         fi
     done

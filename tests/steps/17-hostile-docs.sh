@@ -17,7 +17,7 @@ has() {
         *)
             local source=tests/rust/tests/$1.rs
             [ -e "$source" ] || source=tests/rust/tests/$1/main.rs
-            [ -e "$source" ] && grep -A 2 '^ *#\[test\]' "$source" | grep -qE "^ *fn $2\(" && return
+            [ -e "$source" ] && grep -A 2 '^ *#\[test\]' "$source" | grep -E "^ *fn $2\(" >/dev/null && return
             ;;
     esac
     return 1

@@ -55,8 +55,8 @@ fn what_compilers_write_is_cheap() {
     let wat = function("(param i32)", &body.repeat(200)).replace("(module", "(module (memory 1)");
     let cost = cost(&wat).unwrap();
     assert!(cost.time < 200e6 && cost.large.iter().sum::<f64>() < 20e6, "{} ns, {:?} bytes", cost.time, cost.large);
-    assert!(cost.is_for_threads(|| 64));
-    assert!(!super::Cost::new(100).is_for_threads(|| 64));
+    assert!(cost.suits_threads(|| 64));
+    assert!(!super::Cost::new(100).suits_threads(|| 64));
 }
 
 #[test]
@@ -142,10 +142,10 @@ fn calls_of_imports_cost_more() {
 fn limits_are_for_the_size_and_for_what_is_compiled_at_once() {
     let body = "(global.set $g (i32.const 1))".repeat(150_000);
     let one = cost(&function("", &body)).unwrap();
-    assert!(one.is_for_threads(|| 64));
+    assert!(one.suits_threads(|| 64));
     let three = format!("(module (global $g (mut i32) (i32.const 0)) {})", format!("(func {body})").repeat(3));
-    assert!(!cost(&three).unwrap().is_for_threads(|| 64));
-    assert!(cost(&three).unwrap().is_for_threads(|| 1));
+    assert!(!cost(&three).unwrap().suits_threads(|| 64));
+    assert!(cost(&three).unwrap().suits_threads(|| 1));
     let many = "(func)".repeat(280_000);
     let error = cost(&format!("(module {many})")).err().unwrap();
     assert!(error.contains("too large to compile") && error.contains("functions"), "{error}");
