@@ -97,15 +97,19 @@ fn alloc_after_growth(guest: &mut dyn Guest, length: u64, shortage: Shortage) ->
 
 /// A new block that holds these bytes.
 pub(crate) fn place(guest: &mut dyn Guest, bytes: &[u8]) -> Result<u64, Fail> {
-    let length = bytes.len() as u64;
-    let handle = alloc(guest, length).ok_or_else(|| starve(guest))?;
+    let handle = alloc(guest, bytes.len() as u64).ok_or_else(|| starve(guest))?;
+    fill(guest.parts().0, handle, bytes)?;
+    Ok(handle)
+}
+
+/// Puts these bytes into a block of their length; handle 0 is the empty block.
+fn fill(memory: &mut [u8], handle: u64, bytes: &[u8]) -> Result<(), Fail> {
     if handle != 0 {
-        let (memory, _) = guest.parts();
-        let range = crate::memory::range(handle, length, memory.len());
+        let range = crate::memory::range(handle, bytes.len() as u64, memory.len());
         let block = range.and_then(|range| memory.get_mut(range)).ok_or(Fail::OutOfBounds)?;
         block.copy_from_slice(bytes);
     }
-    Ok(handle)
+    Ok(())
 }
 
 /// Notes that a block could not be had, and ends the call for it.

@@ -3,8 +3,7 @@
 //! A block that is taken over is freed after the result was allocated, never before: PDKs free it once more, which
 //! must not hit the result.
 
-use super::{Fail, Guest, block, memory::release, place, starve};
-use crate::memory::copied;
+use super::{Fail, Guest, alloc, block, fill, memory::release, place, starve};
 
 pub(super) fn config_get(guest: &mut dyn Guest, [key, _]: [u64; 2]) -> Result<u64, Fail> {
     let (memory, state) = guest.parts();
@@ -17,13 +16,16 @@ pub(super) fn config_get(guest: &mut dyn Guest, [key, _]: [u64; 2]) -> Result<u6
 
 pub(super) fn var_get(guest: &mut dyn Guest, [key, _]: [u64; 2]) -> Result<u64, Fail> {
     let (memory, state) = guest.parts();
-    let value = match state.vars.get(block(memory, state, key)?).map(copied) {
-        Some(None) => return Err(starve(guest)),
-        Some(value) => value,
-        None => None,
+    let Some(length) = state.vars.get(block(memory, state, key)?).map(|value| value.len() as u64) else {
+        release(state, key);
+        return Ok(0);
     };
-    let placed = value.map_or(Ok(0), |value| place(guest, &value))?;
-    release(guest.state(), key);
+    let placed = alloc(guest, length).ok_or_else(|| starve(guest))?;
+    // Looked up once more rather than copied aside meanwhile.
+    let (memory, state) = guest.parts();
+    let value = state.vars.get(block(memory, state, key)?).unwrap_or_default();
+    fill(memory, placed, value)?;
+    release(state, key);
     Ok(placed)
 }
 

@@ -1,18 +1,18 @@
 //! Compiled plug-ins: a manifest turned into a program, for any number of plug-ins.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::manifest;
 use crate::error::Result;
 use crate::guest::http::Policy;
+use crate::state::ConfigValues;
 use crate::wasm::{Directory, Offer, Program, Request, Settings, SourceModule};
 
 /// What plug-ins are made of. Nothing in it changes any more.
 pub(crate) struct Compiled {
     pub(super) program: Arc<Program>,
-    pub(super) config: BTreeMap<String, String>,
+    pub(super) config: ConfigValues,
     pub(super) timeout: Option<Duration>,
     pub(super) max_var_bytes: Option<u64>,
 }
@@ -40,7 +40,7 @@ impl Compiled {
         })?;
         Ok(Self {
             program: Arc::new(program),
-            config: settings.config,
+            config: settings.config.into_iter().map(|(key, value)| (key, value.into())).collect(),
             timeout: settings.timeout,
             max_var_bytes: settings.memory.max_var_bytes,
         })

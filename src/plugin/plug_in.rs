@@ -289,7 +289,7 @@ impl Plugin {
         let mut config = self.config.lock();
         for (key, value) in changes {
             match value {
-                Some(value) => config.insert(key, value),
+                Some(value) => config.insert(key, value.into()),
                 None => config.remove(&key),
             };
         }
@@ -359,7 +359,7 @@ impl Plugin {
 pub(crate) struct HeldPlugin {
     _callback: HeldIn<()>,
     _errors: HeldIn<Texts>,
-    _config: HeldIn<std::collections::BTreeMap<String, String>>,
+    _config: HeldIn<crate::state::ConfigValues>,
     _events: HeldIn<u64>,
 }
 

@@ -17,7 +17,10 @@ use interrupt::Interrupt;
 pub(crate) use vars::Vars;
 
 /// The configuration of a plug-in. The host may change it at any time, also while a call runs.
-pub(crate) type Config = Mutex<BTreeMap<String, String>>;
+pub(crate) type Config = Mutex<ConfigValues>;
+
+/// Values by their keys. A value is read without a copy, and the lock is not held for it.
+pub(crate) type ConfigValues = BTreeMap<String, Arc<str>>;
 
 /// A range of Extism memory that was checked when it was set. `length` 0 means "none".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
