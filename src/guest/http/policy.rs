@@ -168,7 +168,8 @@ pub(super) fn normal<S: AsRef<str>>(host: Host<S>) -> Host {
     match host {
         Host::Domain(name) => {
             let name = name.as_ref();
-            Host::Domain(name.strip_suffix('.').unwrap_or(name).to_owned())
+            // The root itself stays what it is: a name that is empty would be what an empty entry allows.
+            Host::Domain(name.strip_suffix('.').filter(|name| !name.is_empty()).unwrap_or(name).to_owned())
         }
         Host::Ipv4(address) => Host::Ipv4(address),
         Host::Ipv6(address) => Host::Ipv6(address),
@@ -194,6 +195,13 @@ mod tests {
         for policy in [Policy::new(None, None).unwrap(), policy(&[])] {
             let refused = policy.check(&url).unwrap_err();
             assert_eq!(refused, Refused("host `example.com` is not in allowed_hosts".to_owned()));
+        }
+    }
+
+    #[test]
+    fn an_empty_entry_allows_nothing() {
+        for url in ["http://./", "http:.//a.example.com/", "http://example.com/"] {
+            assert!(!allows(&[""], url), "{url}");
         }
     }
 
