@@ -33,7 +33,7 @@ static double measure_resident(uint64_t plugins) {
   return (resident() - before) / (double)plugins;
 }
 
-/* How many can be made and called before something refuses, up to `limit`. */
+/* Plug-ins so far. */
 static volatile uint64_t alive;
 
 /* libextism 1.41 may wait for ever for a thread that it cannot have: so many are alive then. */
@@ -45,6 +45,7 @@ static void answer_alive(int signal) {
   _exit(0);
 }
 
+/* How many can be made and called before something refuses, up to `limit`. */
 static double measure_alive(uint64_t limit) {
   signal(SIGALRM, answer_alive);
   for (alive = 0; alive < limit; alive++) {

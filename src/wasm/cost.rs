@@ -4,8 +4,9 @@
 //! blocks that return a thousand values, takes minutes and gigabytes, and nothing can interrupt that. So each function
 //! is measured while it is validated, in one pass over its operators ([`function`]). What is counted are the
 //! quantities that Cranelift's time and memory grow with; the weights were found by compiling functions that have
-//! little else, in growing numbers, and are rather too large than too small. The limits leave room for that: twenty
-//! large programs (yosys, CPython, Ruby, PHP, DuckDB, Biome, esbuild, ffmpeg and others) pass, most of them at a fifth.
+//! little else, in growing numbers, and are rather too large than too small. The limits leave room for that: large
+//! programs (CPython, Ruby, PHP, DuckDB, Biome, esbuild, ffmpeg and others) reach a third to a half of them; yosys, with a
+//! function of 400,000 pairs of a call and a handler, three quarters.
 
 mod function;
 mod operators;
