@@ -4,7 +4,8 @@
 //! threads held or were about to do stays as it was, for ever. So every lock of the library is taken before a fork,
 //! and released after it in the parent and in the child. In the child
 //!
-//! - compiling uses no threads of the pool, and engines of its own; what the parent compiled is used, and never freed,
+//! - compiling uses no threads of the pool, and engines of its own; what the parent compiled is used, and never freed
+//!   (host functions are, with their last user),
 //! - WASI runs in a runtime of its own,
 //! - the watchdog begins anew, with the calls that the forking thread is inside of (fork in a host function),
 //! - what other threads were inside of answers busy, and nobody waits for it,

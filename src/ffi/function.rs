@@ -4,11 +4,12 @@
 //! plug-in's Extism memory, by the functions of the next section.
 
 use std::ffi::{c_char, c_void};
+use std::sync::Arc;
 
 use super::types::{ExtismFunction, ExtismFunctionType, ExtismSize, ExtismVal, ValTypeTag};
 use super::{args, fork, guard::boundary, handles};
 use crate::error::{Error, Result};
-use crate::wasm::{Number, NumberType, UserFunction};
+use crate::wasm::{Number, NumberType, UserCode, UserFunction};
 
 /// How many parameters or results a WebAssembly function can have.
 const MAX_VALUES: u64 = 1000;
@@ -50,10 +51,10 @@ pub unsafe extern "C" fn extism_function_new(
             )
         };
         let func = func.ok_or_else(|| Error::new("`func` is NULL"))?;
-        let data = UserData { data: user_data, free: free_user_data };
+        let data = Data(user_data);
         let callback = move |current: u64, inputs: &mut [Number], outputs: &mut [Number]| {
             // SAFETY: the C contract of the callback. `Number` has the layout of `ExtismVal` (asserted in `types`),
-            // and both arrays are ours alone until it returns.
+            // and both arrays are ours alone until it returns. The data is there: whoever calls has the function.
             unsafe {
                 func(
                     handles::pointer(current),
@@ -66,7 +67,8 @@ pub unsafe extern "C" fn extism_function_new(
             }
         };
         fork::prepare();
-        let function = UserFunction { name, params, results, callback: Box::new(callback) };
+        let code = Arc::new(UserCode { params, results, callback: Box::new(callback) });
+        let function = UserFunction { name, code, _data: Box::new(UserData { data, free: free_user_data }) };
         handles::add_function(function).map(handles::pointer)
     })
 }
@@ -126,28 +128,32 @@ fn values(numbers: &mut [Number]) -> *mut ExtismVal {
     if numbers.is_empty() { std::ptr::null_mut() } else { numbers.as_mut_ptr().cast() }
 }
 
-/// The user's data, and what frees it with the last user of the function.
-struct UserData {
-    data: *mut c_void,
-    free: Option<unsafe extern "C-unwind" fn(*mut c_void)>,
-}
+/// The user's data.
+#[derive(Clone, Copy)]
+struct Data(*mut c_void);
 
 // SAFETY: the header says that a function may be called, and its data freed, in any thread.
-unsafe impl Send for UserData {}
+unsafe impl Send for Data {}
 // SAFETY: as above, also by several at once.
-unsafe impl Sync for UserData {}
+unsafe impl Sync for Data {}
 
-impl UserData {
-    fn get(&self) -> *mut c_void {
-        self.data
+impl Data {
+    fn get(self) -> *mut c_void {
+        self.0
     }
+}
+
+/// The user's data, and what frees it with the last user of the function.
+struct UserData {
+    data: Data,
+    free: Option<unsafe extern "C-unwind" fn(*mut c_void)>,
 }
 
 impl Drop for UserData {
     fn drop(&mut self) {
-        if let (Some(free), false) = (self.free, self.data.is_null()) {
+        if let (Some(free), false) = (self.free, self.data.get().is_null()) {
             // SAFETY: the C contract of the finaliser; this is the one time that it runs.
-            unsafe { free(self.data) }
+            unsafe { free(self.data.get()) }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Host functions that the user of the library offers, and the one point where guests call them.
 
+use std::any::Any;
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType};
 
@@ -40,9 +42,18 @@ pub(crate) struct Number {
 /// when it begins). It runs on the thread that made the call.
 pub(crate) type Callback = Box<dyn Fn(u64, &mut [Number], &mut [Number]) + Send + Sync>;
 
-/// A function that a host offers to plug-ins. What `callback` owns is dropped with the last user.
+/// A function that a host offers to plug-ins.
 pub(crate) struct UserFunction {
     pub name: String,
+    pub code: Arc<UserCode>,
+    /// What the callback needs, dropped with the last user. It is apart from the code, which linkers share: in the
+    /// child of a fork those of the parent are never freed.
+    pub _data: Box<dyn Any + Send + Sync>,
+}
+
+/// What runs when a guest calls a host function. It is called only while a [`Program`](super::Program) that was made
+/// with the function lives.
+pub(crate) struct UserCode {
     pub params: Vec<NumberType>,
     pub results: Vec<NumberType>,
     pub callback: Callback,
@@ -52,7 +63,7 @@ pub(crate) struct UserFunction {
 #[derive(Clone)]
 pub(crate) struct Offer {
     pub namespace: String,
-    pub function: std::sync::Arc<UserFunction>,
+    pub function: Arc<UserFunction>,
 }
 
 /// How many arguments or results stay on the stack; more than that go to the heap.
@@ -60,24 +71,23 @@ const ON_STACK: usize = 8;
 
 /// Defines a host function for guests, in place of one of the same name that was defined before.
 pub(super) fn define(linker: &mut Linker<Ctx>, engine: &Engine, offer: &Offer) -> wasmtime::Result<()> {
-    let function = std::sync::Arc::clone(&offer.function);
-    let ty =
-        FuncType::new(engine, function.params.iter().map(|ty| ty.wasm()), function.results.iter().map(|ty| ty.wasm()));
-    let call = move |caller: Caller<'_, Ctx>, values: &mut [MaybeUninit<ValRaw>]| dispatch(&function, caller, values);
+    let code = Arc::clone(&offer.function.code);
+    let ty = FuncType::new(engine, code.params.iter().map(|ty| ty.wasm()), code.results.iter().map(|ty| ty.wasm()));
+    let call = move |caller: Caller<'_, Ctx>, values: &mut [MaybeUninit<ValRaw>]| dispatch(&code, caller, values);
     // SAFETY: `dispatch` reads as many arguments of the types as `ty` has, and writes as many results, both taken
-    // from the same `UserFunction` as `ty`; the types are numbers, so no value outlives a collector's root.
+    // from the same `UserCode` as `ty`; the types are numbers, so no value outlives a collector's root.
     unsafe { linker.func_new_unchecked(&offer.namespace, &offer.function.name, ty, call)? };
     Ok(())
 }
 
 /// The dispatch point: every call of a guest to a function of the user passes here.
 fn dispatch(
-    function: &UserFunction,
+    code: &UserCode,
     mut caller: Caller<'_, Ctx>,
     values: &mut [MaybeUninit<ValRaw>],
 ) -> wasmtime::Result<()> {
     const ZERO: Number = Number { kind: 0, bits: 0 };
-    let (params, results) = (&*function.params, &*function.results);
+    let (params, results) = (&*code.params, &*code.results);
     let count = params.len() + results.len();
     let mut stack = [ZERO; ON_STACK];
     let mut heap = Vec::new();
@@ -100,7 +110,7 @@ fn dispatch(
 
     let mut access = Access::new(&mut caller);
     access.begin_callback();
-    access.lend(|current| (function.callback)(current, inputs, outputs));
+    access.lend(|current| (code.callback)(current, inputs, outputs));
 
     // A callback may have overwritten the types; the declared ones count.
     for ((output, ty), value) in outputs.iter().zip(results).zip(values) {

@@ -67,8 +67,8 @@ pub(crate) struct Program {
     pub(super) fuel: Option<u64>,
     /// Bytes that the memories of one plug-in may grow by.
     pub(super) budget: u64,
-    /// The functions of the user: they live as long as the program, whether or not it imports them. They go after
-    /// what is linked, which shares them: what frees them is foreign code, which must not run as that goes.
+    /// The functions of the user: they live as long as the program, whether or not it imports them, and end with it,
+    /// also where what is linked stays for ever (see [`Registered`]), which shares their code.
     offers: Vec<Offer>,
     /// Name to `None` (callable) or a description of what else it is.
     exports: HashMap<String, Option<String>>,

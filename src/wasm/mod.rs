@@ -48,7 +48,7 @@ pub(crate) use rewrite::{FEATURES, Prepared, prepare};
 pub(crate) use {
     ctx::{Host, Settings},
     engine::tick,
-    function::{Number, NumberType, Offer, UserFunction},
+    function::{Number, NumberType, Offer, UserCode, UserFunction},
     instance::Live,
     link::{Export, Program, Request, SourceModule},
     outcome::Outcome,

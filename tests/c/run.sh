@@ -5,6 +5,7 @@
 # for the compiler, such as -fsanitize=address. A failing program does not keep the others from running.
 # SOURCES are the programs to run (tests/c/test_*.c if it is not set), FILTER chooses tests by a part of
 # their names, EXTISM_TEST_SLOWDOWN multiplies the deadlines.
+# What failed is said once more at the end, where the output of a long run is looked at first.
 # RUN_UNDER is what they are run by, such as valgrind. LEFT_OUT names programs that are not.
 set -u
 
@@ -19,7 +20,7 @@ library=(-Wl,--as-needed "$EXTISM_LIB" -Wl,-rpath,"$(dirname "$EXTISM_LIB")")
 
 ${CC:-cc} -std=c11 "${flags[@]}" -c -o check.o "$ROOT/tests/c/check.c" || exit 1
 
-failed=0
+failed=()
 for source in ${SOURCES:-"$ROOT"/tests/c/test_*.c}; do
     name=$(basename "${source%.*}")
     [[ " ${LEFT_OUT:-} " != *" $name "* ]] || continue
@@ -28,12 +29,19 @@ for source in ${SOURCES:-"$ROOT"/tests/c/test_*.c}; do
         *.cpp) compiler="${CXX:-g++} -std=c++17" ;;
         *) compiler="${CC:-cc} -std=c11" ;;
     esac
-    $compiler "${flags[@]}" -o "$name" "$source" check.o "${library[@]}" &&
-        timeout --kill-after=10 "$deadline" ${RUN_UNDER:-} "./$name" ${FILTER:+"$FILTER"}
-    status=$?
-    if [ $status -ne 0 ]; then
+    {
+        $compiler "${flags[@]}" -o "$name" "$source" check.o "${library[@]}" &&
+            timeout --kill-after=10 "$deadline" ${RUN_UNDER:-} "./$name" ${FILTER:+"$FILTER"}
+    } 2>&1 | tee "$name.log"
+    status=${PIPESTATUS[0]}
+    if [ "$status" -ne 0 ]; then
         echo "$name: ended with $status"
-        failed=1
+        failed+=("$name")
     fi
 done
-exit $failed
+
+for name in "${failed[@]}"; do
+    printf '\n== %s failed\n' "$name"
+    grep -B 12 FAILED "$name.log" || tail -n 12 "$name.log"
+done
+[ ${#failed[@]} -eq 0 ]

@@ -170,7 +170,9 @@ static void *use_kept(void *found) {
     ExtismCurrentPlugin *plugin = kept;
     ExtismMemoryHandle block = extism_current_plugin_memory_alloc(plugin, 64);
     NOTE((block == 0) == (extism_last_error() != NULL));
-    extism_current_plugin_memory_free(plugin, block);
+    extism_current_plugin_memory_length(plugin, block);
+    /* Not the block itself: by now another call may have a block of this handle. */
+    extism_current_plugin_memory_free(plugin, block + 1);
     extism_current_plugin_memory(plugin);
     extism_current_plugin_host_context(plugin);
     if (block) *(int *)found += 1;

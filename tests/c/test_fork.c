@@ -333,6 +333,40 @@ static bool test_inside_a_finaliser_and_a_drain(void) {
   return true;
 }
 
+/* User data is the child's as well as the parent's, and each finalises its own. */
+static int finalised;
+
+static void count(void *data) { *(int *)data += 1; }
+
+static int free_last_user(ExtismCompiledPlugin *compiled, ExtismPlugin *used, ExtismPlugin *fresh) {
+  REQUIRE(call(used, "ask") == 42);
+  extism_plugin_free(used);
+  extism_compiled_plugin_free(compiled);
+  REQUIRE(finalised == 0);
+  REQUIRE(call(fresh, "ask") == 42);
+  extism_plugin_free(fresh);
+  REQUIRE(finalised == 1);
+  return 0;
+}
+
+static bool test_finalisers(void) {
+  ExtismValType type = ExtismValType_I64;
+  const ExtismFunction *function =
+      extism_function_new("add_one", &type, 1, &type, 1, add_one, &finalised, count);
+  char text[MANIFEST_SIZE];
+  manifest(text, WAT, "\"timeout_ms\": 1000");
+  ExtismCompiledPlugin *compiled = extism_compiled_plugin_new((const uint8_t *)text, strlen(text),
+                                                              &function, 1, true, NULL);
+  extism_function_free((ExtismFunction *)function);
+  CHECK(compiled);
+  ExtismPlugin *used = extism_plugin_new_from_compiled(compiled, NULL);
+  ExtismPlugin *fresh = extism_plugin_new_from_compiled(compiled, NULL);
+  CHECK(used && fresh && call(used, "ask") == 42);
+  for (int i = 0; i < 3; i++) IN_CHILD(free_last_user(compiled, used, fresh));
+  CHECK(free_last_user(compiled, used, fresh) == 0);
+  return true;
+}
+
 /* Messages that the parent was given are the child's as well. */
 static int free_message(char *errmsg) {
   extism_plugin_new_error_free(errmsg);
@@ -399,6 +433,7 @@ int main(int argc, char **argv) {
   RUN(test_inside_a_host_function);
   RUN(test_inside_a_host_function_on_a_short_stack);
   RUN(test_inside_a_finaliser_and_a_drain);
+  RUN(test_finalisers);
   RUN(test_messages);
   RUN(test_storm);
   return check_end();
