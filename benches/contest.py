@@ -53,7 +53,8 @@ class Contestant:
     def disk_cache(self) -> Path:
         return self.scratch / f"disk-cache-{self.name}"
 
-    def start(self, metric: Metric) -> "Worker":
+    def environment(self, metric: Metric) -> dict:
+        """Of its processes: nothing that the library looks at but what the metric wants."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("EXTISM_")}
         environment["EXTISM_CACHE_CONFIG"] = ""
         if metric.disk_cache:
@@ -61,7 +62,10 @@ class Contestant:
             self.disk_cache().mkdir(parents=True, exist_ok=True)
             config.write_text(f'[cache]\ndirectory = "{self.disk_cache()}"\n')
             environment["EXTISM_CACHE_CONFIG"] = str(config)
-        return Worker([*self.command, *self.words(metric)], environment)
+        return environment
+
+    def start(self, metric: Metric) -> "Worker":
+        return Worker([*self.command, *self.words(metric)], self.environment(metric))
 
 
 class Worker:

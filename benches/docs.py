@@ -3,8 +3,8 @@
 
     docs.py [--from FOLDER]
 
-Takes only complete runs of `make bench`, `bench-real`, `bench-curves` and `bench-peers`: what is not
-there leaves its section as it is.
+Takes only complete runs of `make bench`, `bench-real`, `bench-curves` and `bench-peers`, and the last of
+`bench-profile`: what is not there leaves its section as it is.
 """
 
 import argparse
@@ -39,7 +39,8 @@ SHOWN = {
 def runs(folder):
     """The complete runs in this folder, by kind."""
     found = {}
-    for kind, name in (("table", "results"), ("real", "real"), ("curves", "curves"), ("peers", "peers")):
+    for kind, name in (("table", "results"), ("real", "real"), ("curves", "curves"), ("peers", "peers"),
+                       ("profiles", "profiles")):
         path = folder / f"{name}.json"
         if path.exists():
             run = json.loads(path.read_text())
@@ -120,6 +121,27 @@ def others(run) -> str:
             f"{figures.markdown_table(header, list(peers.lines(run['results'], names)))}")
 
 
+def profiles(run) -> str:
+    """Of each metric the functions that run the most instructions."""
+    names = {metric.key: f"{row.what}: {metric.what}" if metric.what else row.what for row in ROWS for metric in row.metrics}
+    texts = []
+    for key, result in run["results"].items():
+        ours = result["ours"]
+        floor = f"; {result['floor']['total']:,.0f} in bare Wasmtime" if "floor" in result else ""
+        # Enough functions for nine tenths, if these are not too many.
+        lines, left = [], 0.1 * ours["total"]
+        rest = ours["total"]
+        for function, count in ours["functions"][:12]:
+            if rest < left or count < 1:
+                break
+            lines.append([f"`{function}`", f"{count:,.0f}", f"{count / ours['total']:.0%}"])
+            rest -= count
+        lines.append(["all others", f"{rest:,.0f}", f"{rest / ours['total']:.0%}"])
+        table = figures.markdown_table(["function", "instructions", "share"], lines)
+        texts.append(f"**{names[key]}**: {ours['total']:,.0f} instructions for each {result['unit']}{floor}.\n\n{table}")
+    return "\n\n".join([*texts, f"Counted at commit `{run['commit']}`."])
+
+
 def insert(path, name, text):
     """Puts a text between the markers of this name."""
     document = path.read_text()
@@ -147,12 +169,13 @@ def main():
     insert(PERFORMANCE, "table", table(found["table"]))
     insert(README, "summary", summary(found["table"]))
     (FIGURES / "bench.svg").write_text(chart(found["table"]))
-    for kind, text in (("real", real), ("curves", drawn), ("peers", others)):
+    for kind, text in (("real", real), ("curves", drawn), ("peers", others), ("profiles", profiles)):
         if kind in found:
             insert(PERFORMANCE, kind, text(found[kind]))
     for curve in curves.CURVES if "curves" in found else ():
         (FIGURES / f"curve-{curve.key}.svg").write_text(curves.draw(curve, found["curves"]["curves"][curve.key]))
     (FIGURES / "bench.json").write_text(json.dumps(compact(found), indent=1) + "\n")
+    found.pop("profiles", None)  # says of which commit it is by itself
     commits = {run["commit"] for run in found.values()}
     print(f"written: {', '.join(sorted(found))}" + ("" if len(commits) == 1 else "; the runs are of different commits"))
 

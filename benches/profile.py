@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""Where the time of one metric goes, in this library.
+"""Where the time of some metrics goes, in this library.
 
-    profile.py METRIC                       instructions of each function, per iteration, by callgrind
+    profile.py METRIC[,METRIC]              instructions of each function, per iteration, by callgrind
     profile.py METRIC --seconds 60          runs it for so long, for a profiler to be attached
 
-Counts of instructions are the same on a busy machine. A library that was built with symbols
-(`make bench-profile BENCH_BUILD=fast`) has names for its functions.
+Counts of instructions are the same on a busy machine. What the kernel does is not in them. Functions have names in
+a library that was built with symbols (`make bench-profile` does that: the profile `symbols` of Cargo.toml). The
+counts are written as JSON too, for the documents.
 """
 
 import argparse
-import os
+import json
 import re
 import shutil
 import subprocess
@@ -29,7 +30,7 @@ def counted(contestant, metric, iterations):
     words = contestant.words(metric)
     # Both names stand for one function of the worker.
     measured = "measure_first" if words[0] == "again" else f"measure_{words[0]}"
-    environment = {**os.environ, "EXTISM_CACHE_CONFIG": ""}
+    environment = contestant.environment(metric)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "callgrind.out"
         ran = subprocess.run(
@@ -50,6 +51,8 @@ def counted(contestant, metric, iterations):
 
 def instructions(contestant, metric, iterations):
     """Functions, and how many of their instructions one operation runs; the most come first."""
+    if metric.disk_cache:  # filled under callgrind too: it is a processor of its own
+        counted(contestant, metric, metric.fresh)
     if metric.fresh:
         return counted(contestant, metric, metric.fresh), metric.fresh
     # What comes before the first iteration is in both.
@@ -57,34 +60,63 @@ def instructions(contestant, metric, iterations):
     return {name: count - once.get(name, 0) for name, count in twice.items()}, iterations
 
 
+def short(name):
+    """A function's name without the types that it was made for."""
+    while True:
+        shorter = re.sub(r"<[^<>]*>(?!:)", "", name)
+        if shorter == name:
+            return re.sub(r"^<(.*)>(?=::)", r"\1", name)
+        name = shorter
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("metric", help="its name, as `run.py --list` prints it")
-    parser.add_argument("--seconds", type=float, help="run for so long, without callgrind")
+    parser.add_argument("metrics", help="their names, as `run.py --list` prints them, with commas")
+    parser.add_argument("--seconds", type=float, help="run the first for so long, without callgrind")
     parser.add_argument("--iterations", type=int, default=2000, help="under callgrind")
     parser.add_argument("--lines", type=int, default=40, help="how many functions are printed")
     run.add_paths(parser)
     args = parser.parse_args()
-    metric = next((metric for metric in TABLE if metric.key == args.metric and metric.worker), None)
-    if metric is None:
-        sys.exit(f"there is no metric `{args.metric}` to profile; run.py --list prints them")
+    known = {metric.key: metric for metric in TABLE if metric.worker}
+    unknown = [key for key in args.metrics.split(",") if key not in known]
+    if unknown:
+        sys.exit(f"there is no metric `{unknown[0]}` to profile; run.py --list prints them")
+    metrics = [known[key] for key in args.metrics.split(",")]
     if not args.seconds and not shutil.which("valgrind"):
         sys.exit("valgrind is not installed")
-    ours = next(contestant for contestant in run.contestants(args) if contestant.name == "ours")
+    found = run.contestants(args)
+    contestants = {contestant.name: contestant for contestant in found}
 
     if args.seconds:
-        sampler = contest.Sampler(ours, metric, contest.FULL)
+        sampler = contest.Sampler(contestants["ours"], metrics[0], contest.FULL)
         print(f"for {args.seconds:.0f} s: perf record -g -p {sampler.worker.process.pid}", flush=True)
         end = time.monotonic() + args.seconds
         while time.monotonic() < end:
-            print(figures.quantity(sampler.sample(), metric.unit), flush=True)
+            print(figures.quantity(sampler.sample(), metrics[0].unit), flush=True)
         sampler.stop()
         return
-    print(f"{metric.key}: instructions per {'operation' if metric.per > 1 else 'iteration'}")
-    counts, iterations = instructions(ours, metric, args.iterations)
-    ordered = sorted(counts.items(), key=lambda pair: -pair[1])
-    for name, count in ordered[:args.lines]:
-        print(f"{count / (iterations * metric.per):12,.1f}  {name[:110]}")
+    profiles = {"kind": "profiles", "commit": run.commit(), "complete": True, "results": {}}
+    for metric in metrics:
+        unit = "operation" if metric.per > 1 else "iteration"
+        print(f"{metric.key}: instructions per {unit}", flush=True)
+        result = profiles["results"][metric.key] = {"unit": unit}
+        for name in ("ours", "floor"):
+            if name not in contestants or not contestants[name].words(metric):
+                continue
+            counts, iterations = instructions(contestants[name], metric, args.iterations)
+            per = iterations * metric.per
+            total = counts.pop("PROGRAM TOTALS") / per
+            result[name] = {"total": total}
+            print(f"{total:14,.1f}  {name}")
+            if name == "ours":
+                functions = [(short(function), count / per) for function, count in counts.items()]
+                functions.sort(key=lambda pair: -pair[1])
+                result[name]["functions"] = functions[:args.lines]
+                for function, count in functions[:args.lines]:
+                    print(f"{count:14,.1f}    {function[:110]}")
+    out = ROOT / "build/bench/profiles.json"
+    out.write_text(json.dumps(profiles, indent=1) + "\n")
+    print(f"written to {out.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

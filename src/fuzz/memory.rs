@@ -83,7 +83,7 @@ impl Model {
 /// A sequence of guest functions: nothing that they do is out of bounds, no block touches another, and what
 /// they give is what a simple model gives.
 pub fn memory(data: &[u8]) {
-    let config = BTreeMap::from([("key".to_owned(), "value of the key".into()), (String::new(), "".into())]);
+    let config = BTreeMap::from([(b"key".to_vec(), "value of the key".into()), (Vec::new(), "".into())]);
     let state = State::new(Uuid::nil(), Arc::new(Interrupt::new()), Arc::new(Mutex::new(config)), Some(MAX_VAR_BYTES));
     let mut run = Run {
         bench: Bench { memory: vec![0; PAGE], state },

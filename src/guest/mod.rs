@@ -18,7 +18,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::error::Error;
-use crate::memory::Shortage;
+use crate::memory::{Blocks, Shortage};
 use crate::state::State;
 use crate::state::interrupt::Stopped;
 pub(crate) use table::{Entry, TABLE, Type};
@@ -98,18 +98,24 @@ fn alloc_after_growth(guest: &mut dyn Guest, length: u64, shortage: Shortage) ->
 /// A new block that holds these bytes.
 pub(crate) fn place(guest: &mut dyn Guest, bytes: &[u8]) -> Result<u64, Fail> {
     let handle = alloc(guest, bytes.len() as u64).ok_or_else(|| starve(guest))?;
-    fill(guest.parts().0, handle, bytes)?;
+    fill(guest.parts().0, handle, bytes).ok_or(Fail::OutOfBounds)?;
     Ok(handle)
 }
 
+/// The same in Extism memory as it is; `None` if it must grow first.
+fn place_here(memory: &mut [u8], blocks: &mut Blocks, bytes: &[u8]) -> Option<u64> {
+    let handle = blocks.alloc(bytes.len() as u64, memory.len() as u64).ok()?;
+    fill(memory, handle, bytes)?;
+    Some(handle)
+}
+
 /// Puts these bytes into a block of their length; handle 0 is the empty block.
-fn fill(memory: &mut [u8], handle: u64, bytes: &[u8]) -> Result<(), Fail> {
+fn fill(memory: &mut [u8], handle: u64, bytes: &[u8]) -> Option<()> {
     if handle != 0 {
-        let range = crate::memory::range(handle, bytes.len() as u64, memory.len());
-        let block = range.and_then(|range| memory.get_mut(range)).ok_or(Fail::OutOfBounds)?;
-        block.copy_from_slice(bytes);
+        let range = crate::memory::range(handle, bytes.len() as u64, memory.len())?;
+        memory.get_mut(range)?.copy_from_slice(bytes);
     }
-    Ok(())
+    Some(())
 }
 
 /// Notes that a block could not be had, and ends the call for it.

@@ -20,7 +20,7 @@ struct Bench {
 
 impl Bench {
     fn new(max_pages: usize) -> Self {
-        let config = BTreeMap::from([("key".to_owned(), "value".into())]);
+        let config = BTreeMap::from([(b"key".to_vec(), "value".into())]);
         let config = Arc::new(Mutex::new(config));
         let state = State::new(Uuid::nil(), Arc::new(Interrupt::new()), config, Some(20));
         Self { memory: vec![0; PAGE], max: max_pages * PAGE, state }

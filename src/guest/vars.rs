@@ -3,29 +3,49 @@
 //! A block that is taken over is freed after the result was allocated, never before: PDKs free it once more, which
 //! must not hit the result.
 
-use super::{Fail, Guest, alloc, block, fill, memory::release, place, starve};
+use super::{Fail, Guest, block, memory::release, place, place_here, starve};
+use crate::memory::{Blocks, copied};
 
 pub(super) fn config_get(guest: &mut dyn Guest, [key, _]: [u64; 2]) -> Result<u64, Fail> {
     let (memory, state) = guest.parts();
-    let name = std::str::from_utf8(block(memory, state, key)?).ok();
-    let value = name.and_then(|name| state.config.lock().get(name).cloned());
-    let placed = value.map_or(Ok(0), |value| place(guest, value.as_bytes()))?;
-    release(guest.state(), key);
-    Ok(placed)
+    let config = state.config.lock();
+    let value = config.get(block(memory, state, key)?).map(|value| value.as_bytes());
+    let found = Found::new(value, memory, &mut state.blocks);
+    drop(config);
+    answer(guest, key, found)
 }
 
 pub(super) fn var_get(guest: &mut dyn Guest, [key, _]: [u64; 2]) -> Result<u64, Fail> {
     let (memory, state) = guest.parts();
-    let Some(length) = state.vars.get(block(memory, state, key)?).map(|value| value.len() as u64) else {
-        release(state, key);
-        return Ok(0);
+    let value = state.vars.get(block(memory, state, key)?);
+    let found = Found::new(value, memory, &mut state.blocks);
+    answer(guest, key, found)
+}
+
+/// A value that was looked up.
+enum Found {
+    /// In a block of its own; 0 if there is no such value.
+    Placed(u64),
+    /// Aside, as Extism memory must grow for it. `None`: the host has no memory for that.
+    Copied(Option<Vec<u8>>),
+}
+
+impl Found {
+    fn new(value: Option<&[u8]>, memory: &mut [u8], blocks: &mut Blocks) -> Self {
+        let Some(value) = value else {
+            return Self::Placed(0);
+        };
+        place_here(memory, blocks, value).map_or_else(|| Self::Copied(copied(value)), Self::Placed)
+    }
+}
+
+fn answer(guest: &mut dyn Guest, key: u64, found: Found) -> Result<u64, Fail> {
+    let placed = match found {
+        Found::Placed(handle) => handle,
+        Found::Copied(Some(value)) => place(guest, &value)?,
+        Found::Copied(None) => return Err(starve(guest)),
     };
-    let placed = alloc(guest, length).ok_or_else(|| starve(guest))?;
-    // Looked up once more rather than copied aside meanwhile.
-    let (memory, state) = guest.parts();
-    let value = state.vars.get(block(memory, state, key)?).unwrap_or_default();
-    fill(memory, placed, value)?;
-    release(state, key);
+    release(guest.state(), key);
     Ok(placed)
 }
 

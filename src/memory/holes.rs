@@ -146,23 +146,30 @@ impl Holes {
     /// that is at hand.
     pub(super) fn find(&self, records: &Records, span: u32) -> Option<Id> {
         let class = class_of(span);
-        let larger = self.occupied & (u128::MAX << class << 1);
-        let own = self.find_in_class(records, class, span);
-        let fitting = own.or_else(|| self.lists.get(larger.trailing_zeros() as usize)?.oldest)?;
-        if self.age(records, fitting) >= RESTED {
-            return Some(fitting);
+        let mut larger = self.occupied & (u128::MAX << class << 1);
+        let mut found = match self.find_in_class(records, class, span) {
+            Some(id) => id,
+            None => self.oldest_of_next(&mut larger)?,
+        };
+        let mut age = self.age(records, found);
+        if age >= RESTED {
+            return Some(found);
         }
-        let mut oldest = fitting;
-        let mut rest = larger;
-        while let Some(list) = self.lists.get(rest.trailing_zeros() as usize) {
-            if let Some(id) = list.oldest
-                && self.age(records, id) > self.age(records, oldest)
-            {
-                oldest = id;
+        while let Some(id) = self.oldest_of_next(&mut larger) {
+            let its_age = self.age(records, id);
+            if its_age > age {
+                (found, age) = (id, its_age);
             }
-            rest &= rest - 1;
         }
-        Some(oldest)
+        Some(found)
+    }
+
+    /// The longest freed hole of the first of these classes, which is taken out of them.
+    #[inline]
+    fn oldest_of_next(&self, classes: &mut u128) -> Option<Id> {
+        let list = self.lists.get(classes.trailing_zeros() as usize)?;
+        *classes &= *classes - 1;
+        list.oldest
     }
 
     /// Looks at the first few of a class.

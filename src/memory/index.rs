@@ -4,15 +4,15 @@
 use super::GRAIN;
 use super::records::Id;
 
-/// The entries of a leaf, one for each possible beginning of a block.
-const ENTRIES: usize = 1024;
+/// The entries of a leaf, one for each possible beginning of a block. A leaf has 1 KiB: most plug-ins need one.
+const ENTRIES: usize = 256;
 
 /// The bytes of Extism memory that a leaf covers.
 const COVERED: u64 = ENTRIES as u64 * GRAIN;
 
 /// The leaves that a reset keeps, so that the next call finds them: the first 128 KiB of Extism
 /// memory.
-const KEPT_LEAVES: usize = 8;
+const KEPT_LEAVES: usize = 32;
 
 type Leaf = [Option<Id>; ENTRIES];
 

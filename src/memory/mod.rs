@@ -27,7 +27,7 @@
 //! # The tables in the host
 //!
 //! ```text
-//!  handle --> index: a leaf for each 16 KiB of memory, an entry for each 16 bytes
+//!  handle --> index: a leaf for each 4 KiB of memory, an entry for each 16 bytes
 //!               |      (set where a live block begins, empty everywhere else)
 //!               v
 //!             records: one for each block and hole, with the neighbours in memory
@@ -229,12 +229,13 @@ impl Blocks {
     #[inline(never)]
     fn alloc_below_top(&mut self, len: u64, capacity: u64) -> Result<u64, Shortage> {
         let span = round_up(len);
-        let last_hole = self.last.filter(|&id| self.records[id].is_hole());
+        let last_hole = |blocks: &Self| blocks.last.filter(|&id| blocks.records[id].is_hole());
         let fits = |id: &Id| u64::from(self.records[*id].length) >= span;
-        let hole = self.holes.find(&self.records, narrow(span));
-        if let Some(hole) = hole.or_else(|| last_hole.filter(fits)) {
+        let hole = self.holes.find(&self.records, narrow(span)).or_else(|| last_hole(self).filter(fits));
+        if let Some(hole) = hole {
             return self.alloc_in_hole(hole, narrow(len)).ok_or(Shortage::Never);
         }
+        let last_hole = last_hole(self);
         // A hole that ends at `top` is too small, but the memory grows right behind it.
         let offset = last_hole.map_or(self.top, |id| self.records[id].offset.into());
         let end = offset + span;
@@ -253,6 +254,7 @@ impl Blocks {
     }
 
     /// Makes a block in a hole that is large enough. `None`: no room in the tables.
+    #[inline]
     fn alloc_in_hole(&mut self, id: Id, len: u32) -> Option<u64> {
         let hole = self.records[id];
         let State::Hole(Hole { old_end, .. }) = hole.state else {
@@ -344,7 +346,7 @@ impl Blocks {
     }
 
     /// Puts a block into the tables. `None`: no room; nothing has changed then.
-    #[inline]
+    #[inline(always)] // so that the fields go straight to their place
     fn register(&mut self, block: Record) -> Option<Id> {
         let id = self.records.insert(block)?;
         if self.index.set(block.offset.into(), id) {

@@ -277,15 +277,15 @@ fn reset_gives_large_tables_back() {
     blocks.reset();
     check(&blocks);
     assert!(blocks.records.capacity() <= 1024, "{}", blocks.records.capacity());
-    assert!(blocks.index.leaves() <= 8, "{}", blocks.index.leaves());
-    assert!(blocks.index.capacity() <= 16, "{}", blocks.index.capacity());
+    assert!(blocks.index.leaves() <= 32, "{}", blocks.index.leaves());
+    assert!(blocks.index.capacity() <= 64, "{}", blocks.index.capacity());
 }
 
 #[test]
 fn leaves_of_the_index_do_not_mix() {
     let mut blocks = Blocks::new();
     // Each block begins at the same entry of the next leaf.
-    let leaf = 1024 * 16;
+    let leaf = 256 * 16;
     let handles: Vec<u64> = (1..=40).map(|len| blocks.alloc(leaf - len % 16, MAX_BYTES).unwrap()).collect();
     for (i, &handle) in handles.iter().enumerate() {
         assert_eq!(handle, FIRST + i as u64 * leaf);

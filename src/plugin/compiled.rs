@@ -40,7 +40,7 @@ impl Compiled {
         })?;
         Ok(Self {
             program: Arc::new(program),
-            config: settings.config.into_iter().map(|(key, value)| (key, value.into())).collect(),
+            config: settings.config.into_iter().map(|(key, value)| (key.into_bytes(), value.into())).collect(),
             timeout: settings.timeout,
             max_var_bytes: settings.memory.max_var_bytes,
         })

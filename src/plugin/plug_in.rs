@@ -289,8 +289,8 @@ impl Plugin {
         let mut config = self.config.lock();
         for (key, value) in changes {
             match value {
-                Some(value) => config.insert(key, value.into()),
-                None => config.remove(&key),
+                Some(value) => config.insert(key.into_bytes(), value.into()),
+                None => config.remove(key.as_bytes()),
             };
         }
         Ok(())

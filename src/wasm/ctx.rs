@@ -274,11 +274,15 @@ impl<'a> Access<&'a mut Caller<'static, Ctx>> {
     }
 
     /// Runs a callback of the user, which gets the handle of this plug-in.
+    #[inline(always)] // as `Slot::lend`
     pub fn lend(&mut self, callback: impl FnOnce(u64)) {
         let host: *const Host = Arc::as_ptr(&self.context.data().host);
         // SAFETY: the store holds this `Arc` for as long as it lives, and it lives through the call that we are in.
         let host = unsafe { &*host };
-        host.slot.lend(self.context, || stack::on_calling_thread(|| host.inside(|| callback(host.current))));
+        host.slot.lend(self.context, || match stack::calling_thread() {
+            None => host.inside(|| callback(host.current)),
+            Some(thread) => thread.run(|| host.inside(|| callback(host.current))),
+        });
     }
 }
 
@@ -320,10 +324,12 @@ impl<C: Holder> Drop for Access<C> {
     #[inline]
     fn drop(&mut self) {
         let ctx = self.context.ctx();
-        if let Some(globals) = ctx.input
+        // By reference: this is at the end of every guest function, and what is looked at is a part of it.
+        if let Some(globals) = &ctx.input
             && globals.told != ctx.state.input
         {
-            globals.tell(ctx.state.input, &mut self.context);
+            let (globals, input) = (*globals, ctx.state.input);
+            globals.tell(input, &mut self.context);
         }
     }
 }

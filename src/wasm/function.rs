@@ -27,6 +27,24 @@ impl NumberType {
             Self::F64 => ValType::F64,
         }
     }
+
+    #[inline]
+    fn has_64_bits(self) -> bool {
+        matches!(self, Self::I64 | Self::F64)
+    }
+
+    /// What a value of this type holds; in its low half, if it has 32 bits.
+    #[inline]
+    fn bits_of(self, value: &ValRaw) -> u64 {
+        // The bits of floats lie where those of integers do.
+        if self.has_64_bits() { value.get_u64() } else { u64::from(value.get_u32()) }
+    }
+
+    /// The value of this type that holds these bits.
+    #[inline]
+    fn raw_of(self, bits: u64) -> ValRaw {
+        if self.has_64_bits() { ValRaw::u64(bits) } else { ValRaw::u32(bits as u32) }
+    }
 }
 
 /// An argument or result of a host function: its type's number, and its bits in the low bytes.
@@ -66,43 +84,67 @@ pub(crate) struct Offer {
     pub function: Arc<UserFunction>,
 }
 
-/// How many arguments or results stay on the stack; more than that go to the heap.
-const ON_STACK: usize = 8;
-
 /// Defines a host function for guests, in place of one of the same name that was defined before.
 pub(super) fn define(linker: &mut Linker<Ctx>, engine: &Engine, offer: &Offer) -> wasmtime::Result<()> {
-    let code = Arc::clone(&offer.function.code);
+    let code = &offer.function.code;
     let ty = FuncType::new(engine, code.params.iter().map(|ty| ty.wasm()), code.results.iter().map(|ty| ty.wasm()));
-    let call = move |caller: Caller<'_, Ctx>, values: &mut [MaybeUninit<ValRaw>]| dispatch(&code, caller, values);
-    // SAFETY: `dispatch` reads as many arguments of the types as `ty` has, and writes as many results, both taken
-    // from the same `UserCode` as `ty`; the types are numbers, so no value outlives a collector's root.
+    // The usual shapes have code of their own, without loops: a call of a host function is not much more than this.
+    match (&*code.params, &*code.results) {
+        (&[], &[]) => define_shape(linker, offer, ty, [], []),
+        (&[], &[result]) => define_shape(linker, offer, ty, [], [result]),
+        (&[a], &[]) => define_shape(linker, offer, ty, [a], []),
+        (&[a], &[result]) => define_shape(linker, offer, ty, [a], [result]),
+        (&[a, b], &[]) => define_shape(linker, offer, ty, [a, b], []),
+        (&[a, b], &[result]) => define_shape(linker, offer, ty, [a, b], [result]),
+        _ => {
+            let code = Arc::clone(code);
+            let call = move |caller: Caller<'_, Ctx>, values: &mut [MaybeUninit<ValRaw>]| {
+                let (mut inputs, mut outputs) = (vec![ZERO; code.params.len()], vec![ZERO; code.results.len()]);
+                dispatch(&code, (&code.params, &mut inputs), (&code.results, &mut outputs), caller, values);
+                Ok(())
+            };
+            // SAFETY: `dispatch` reads arguments of the types that `ty` has, and writes such results; they are numbers,
+            // so no value outlives a collector's root.
+            unsafe { linker.func_new_unchecked(&offer.namespace, &offer.function.name, ty, call)? };
+            Ok(())
+        }
+    }
+}
+
+/// The same for a shape that is known when this is compiled. The types are those of the function.
+fn define_shape<const P: usize, const R: usize>(
+    linker: &mut Linker<Ctx>,
+    offer: &Offer,
+    ty: FuncType,
+    params: [NumberType; P],
+    results: [NumberType; R],
+) -> wasmtime::Result<()> {
+    let code = Arc::clone(&offer.function.code);
+    let call = move |caller: Caller<'_, Ctx>, values: &mut [MaybeUninit<ValRaw>]| {
+        dispatch(&code, (&params, &mut [ZERO; P]), (&results, &mut [ZERO; R]), caller, values);
+        Ok(())
+    };
+    // SAFETY: as in `define`.
     unsafe { linker.func_new_unchecked(&offer.namespace, &offer.function.name, ty, call)? };
     Ok(())
 }
 
-/// The dispatch point: every call of a guest to a function of the user passes here.
+const ZERO: Number = Number { kind: 0, bits: 0 };
+
+/// The dispatch point: every call of a guest to a function of the user passes here. `values` begins with the
+/// arguments, where the results come instead; there are as many numbers as types, all zero.
+#[inline(always)]
 fn dispatch(
     code: &UserCode,
+    (params, inputs): (&[NumberType], &mut [Number]),
+    (results, outputs): (&[NumberType], &mut [Number]),
     mut caller: Caller<'_, Ctx>,
     values: &mut [MaybeUninit<ValRaw>],
-) -> wasmtime::Result<()> {
-    const ZERO: Number = Number { kind: 0, bits: 0 };
-    let (params, results) = (&*code.params, &*code.results);
-    let count = params.len() + results.len();
-    let mut stack = [ZERO; ON_STACK];
-    let mut heap = Vec::new();
-    let numbers = match stack.get_mut(..count) {
-        Some(numbers) => numbers,
-        None => {
-            heap.resize(count, ZERO);
-            &mut heap[..]
-        }
-    };
-    let (inputs, outputs) = numbers.split_at_mut(params.len());
-    for ((input, ty), value) in inputs.iter_mut().zip(params).zip(&*values) {
-        // SAFETY: wasmtime initialises as many values as the function has parameters, which `params` was made of.
+) {
+    for ((input, ty), value) in inputs.iter_mut().zip(params).zip(&values[..params.len()]) {
+        // SAFETY: wasmtime initialises as many values as the function has parameters, which are of these types.
         let value = unsafe { value.assume_init_ref() };
-        *input = Number { kind: *ty as u32, bits: bits_of(value, *ty) };
+        *input = Number { kind: *ty as u32, bits: ty.bits_of(value) };
     }
     for (output, ty) in outputs.iter_mut().zip(results) {
         output.kind = *ty as u32;
@@ -113,26 +155,7 @@ fn dispatch(
     access.lend(|current| (code.callback)(current, inputs, outputs));
 
     // A callback may have overwritten the types; the declared ones count.
-    for ((output, ty), value) in outputs.iter().zip(results).zip(values) {
-        value.write(raw_of(output.bits, *ty));
-    }
-    Ok(())
-}
-
-fn bits_of(value: &ValRaw, ty: NumberType) -> u64 {
-    match ty {
-        NumberType::I32 => u64::from(value.get_u32()),
-        NumberType::I64 => value.get_u64(),
-        NumberType::F32 => u64::from(value.get_f32()),
-        NumberType::F64 => value.get_f64(),
-    }
-}
-
-fn raw_of(bits: u64, ty: NumberType) -> ValRaw {
-    match ty {
-        NumberType::I32 => ValRaw::u32(bits as u32),
-        NumberType::I64 => ValRaw::u64(bits),
-        NumberType::F32 => ValRaw::f32(bits as u32),
-        NumberType::F64 => ValRaw::f64(bits),
+    for ((value, ty), output) in values[..results.len()].iter_mut().zip(results).zip(outputs) {
+        value.write(ty.raw_of(output.bits));
     }
 }

@@ -237,13 +237,27 @@ fn define_guest_function(
     engine: &Engine,
     entry: &'static guest::Entry,
 ) -> wasmtime::Result<()> {
-    let params = entry.params.iter().copied().map(wasm_type);
-    let ty = FuncType::new(engine, params, entry.result.map(wasm_type));
+    match *entry.params {
+        [] => define_guest_shape(linker, engine, entry, []),
+        [a] => define_guest_shape(linker, engine, entry, [a]),
+        [a, b] => define_guest_shape(linker, engine, entry, [a, b]),
+        _ => Err(wasmtime::Error::msg("no guest function has more than two parameters")),
+    }
+}
+
+/// The same for a number of parameters that is known when this is compiled. `params` are those of the entry.
+fn define_guest_shape<const P: usize>(
+    linker: &mut Linker<Ctx>,
+    engine: &Engine,
+    entry: &'static guest::Entry,
+    params: [Type; P],
+) -> wasmtime::Result<()> {
+    let ty = FuncType::new(engine, params.map(wasm_type), entry.result.map(wasm_type));
     let call = move |mut caller: Caller<'_, Ctx>, values: &mut [std::mem::MaybeUninit<ValRaw>]| {
         let mut args = [0u64; 2];
-        for ((arg, ty), value) in args.iter_mut().zip(entry.params).zip(values.iter()) {
+        for ((arg, ty), value) in args.iter_mut().zip(params).zip(&values[..P]) {
             // SAFETY: wasmtime initialises as many values as the type has parameters, which `params` lists.
-            let value = unsafe { value.assume_init() };
+            let value = unsafe { value.assume_init_ref() };
             *arg = match ty {
                 Type::I32 => u64::from(value.get_u32()),
                 Type::I64 => value.get_u64(),

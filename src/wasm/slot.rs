@@ -49,7 +49,7 @@ impl<T> Slot<T> {
     }
 
     /// Runs a callback during which this value can be reached.
-    #[inline]
+    #[inline(always)] // what the callback needs stays in registers
     pub fn lend(&self, value: &mut T, callback: impl FnOnce()) {
         /// Closes the slot when the callback has ended, however it ended.
         struct Close<'a, T>(&'a Slot<T>);
