@@ -110,8 +110,14 @@ bench-curves: bench-tools  ## how the cost grows: threads, sizes, plug-ins, bloc
 bench-peers: bench-tools  ## the other Extism runtimes: JavaScript, Go, Chicory
 	$(BENCH_ENV) benches/peers.py $(BENCH_ONLY)
 
-bench-profile: bench-tools  ## instructions of each function for one metric, BENCH=call_empty
-	$(BENCH_ENV) benches/profile.py $(BENCH)
+# With the names of functions: the release library but for that, in a folder of its own.
+PROFILED ?= host_function,first_small,disk_large
+bench-profile: build/bench/worker  ## instructions of each function for some metrics, BENCH=call_empty; needs valgrind
+	$(CARGO) build --profile symbols --locked -p libextism
+	CACHE=$(CACHE) tests/fetch/reference.sh
+	CACHE=$(CACHE) tests/fetch/go-sdk.sh
+	EXTISM_LIB=$(abspath $(or $(CARGO_TARGET_DIR),target)/symbols)/libextism.so CACHE=$(CACHE) \
+		benches/profile.py $(or $(BENCH),$(PROFILED))
 
 bench-winch: bench-tools  ## compile times of Winch, which wants a Wasmtime of its own (many minutes)
 	CARGO_TARGET_DIR=build/winch $(CARGO) build --profile $(BENCH_BUILD) --locked -p bench-floor --features winch

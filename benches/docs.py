@@ -126,19 +126,21 @@ def profiles(run) -> str:
     names = {metric.key: f"{row.what}: {metric.what}" if metric.what else row.what for row in ROWS for metric in row.metrics}
     texts = []
     for key, result in run["results"].items():
-        ours = result["ours"]
-        floor = f"; {result['floor']['total']:,.0f} in bare Wasmtime" if "floor" in result else ""
-        # Enough functions for nine tenths, if these are not too many.
-        lines, left = [], 0.1 * ours["total"]
-        rest = ours["total"]
-        for function, count in ours["functions"][:12]:
-            if rest < left or count < 1:
+        total = result["total"]
+        counts = {}
+        for function, count in result["functions"]:
+            name = "code without a name (guest, assembly)" if function.startswith("0x") else f"`{function}`"
+            counts[name] = counts.get(name, 0) + count
+        # Nine tenths of it, if these are not too many functions.
+        lines, rest = [], total
+        for name, count in sorted(counts.items(), key=lambda pair: -pair[1])[:12]:
+            if rest < total / 10:
                 break
-            lines.append([f"`{function}`", f"{count:,.0f}", f"{count / ours['total']:.0%}"])
+            lines.append([name, f"{count:,.0f}", f"{count / total:.0%}"])
             rest -= count
-        lines.append(["all others", f"{rest:,.0f}", f"{rest / ours['total']:.0%}"])
+        lines.append(["all others", f"{rest:,.0f}", f"{rest / total:.0%}"])
         table = figures.markdown_table(["function", "instructions", "share"], lines)
-        texts.append(f"**{names[key]}**: {ours['total']:,.0f} instructions for each {result['unit']}{floor}.\n\n{table}")
+        texts.append(f"**{names[key]}**: {total:,.0f} instructions for each {result['unit']}.\n\n{table}")
     return "\n\n".join([*texts, f"Counted at commit `{run['commit']}`."])
 
 

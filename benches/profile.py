@@ -84,11 +84,10 @@ def main():
     metrics = [known[key] for key in args.metrics.split(",")]
     if not args.seconds and not shutil.which("valgrind"):
         sys.exit("valgrind is not installed")
-    found = run.contestants(args)
-    contestants = {contestant.name: contestant for contestant in found}
+    ours = next(contestant for contestant in run.contestants(args) if contestant.name == "ours")
 
     if args.seconds:
-        sampler = contest.Sampler(contestants["ours"], metrics[0], contest.FULL)
+        sampler = contest.Sampler(ours, metrics[0], contest.FULL)
         print(f"for {args.seconds:.0f} s: perf record -g -p {sampler.worker.process.pid}", flush=True)
         end = time.monotonic() + args.seconds
         while time.monotonic() < end:
@@ -99,21 +98,15 @@ def main():
     for metric in metrics:
         unit = "operation" if metric.per > 1 else "iteration"
         print(f"{metric.key}: instructions per {unit}", flush=True)
-        result = profiles["results"][metric.key] = {"unit": unit}
-        for name in ("ours", "floor"):
-            if name not in contestants or not contestants[name].words(metric):
-                continue
-            counts, iterations = instructions(contestants[name], metric, args.iterations)
-            per = iterations * metric.per
-            total = counts.pop("PROGRAM TOTALS") / per
-            result[name] = {"total": total}
-            print(f"{total:14,.1f}  {name}")
-            if name == "ours":
-                functions = [(short(function), count / per) for function, count in counts.items()]
-                functions.sort(key=lambda pair: -pair[1])
-                result[name]["functions"] = functions[:args.lines]
-                for function, count in functions[:args.lines]:
-                    print(f"{count:14,.1f}    {function[:110]}")
+        counts, iterations = instructions(ours, metric, args.iterations)
+        per = iterations * metric.per
+        total = counts.pop("PROGRAM TOTALS") / per
+        functions = [(short(function), count / per) for function, count in counts.items()]
+        functions.sort(key=lambda pair: -pair[1])
+        profiles["results"][metric.key] = {"unit": unit, "total": total, "functions": functions[:args.lines]}
+        print(f"{total:14,.1f}  in all")
+        for function, count in functions[:args.lines]:
+            print(f"{count:14,.1f}  {function[:110]}")
     out = ROOT / "build/bench/profiles.json"
     out.write_text(json.dumps(profiles, indent=1) + "\n")
     print(f"written to {out.relative_to(ROOT)}")

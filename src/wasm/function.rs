@@ -99,8 +99,14 @@ pub(super) fn define(linker: &mut Linker<Ctx>, engine: &Engine, offer: &Offer) -
         _ => {
             let code = Arc::clone(code);
             let call = move |caller: Caller<'_, Ctx>, values: &mut [MaybeUninit<ValRaw>]| {
-                let (mut inputs, mut outputs) = (vec![ZERO; code.params.len()], vec![ZERO; code.results.len()]);
-                dispatch(&code, (&code.params, &mut inputs), (&code.results, &mut outputs), caller, values);
+                let count = code.params.len() + code.results.len();
+                let (mut stack, mut heap) = ([ZERO; ON_STACK], Vec::new());
+                let numbers = stack.get_mut(..count).unwrap_or_else(|| {
+                    heap.resize(count, ZERO);
+                    &mut heap
+                });
+                let (inputs, outputs) = numbers.split_at_mut(code.params.len());
+                dispatch(&code, (&code.params, inputs), (&code.results, outputs), caller, values);
                 Ok(())
             };
             // SAFETY: `dispatch` reads arguments of the types that `ty` has, and writes such results; they are numbers,
@@ -128,6 +134,9 @@ fn define_shape<const P: usize, const R: usize>(
     unsafe { linker.func_new_unchecked(&offer.namespace, &offer.function.name, ty, call)? };
     Ok(())
 }
+
+/// How many arguments and results of an unusual shape stay on the stack; more than that go to the heap.
+const ON_STACK: usize = 8;
 
 const ZERO: Number = Number { kind: 0, bits: 0 };
 

@@ -5,33 +5,35 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use extism_tests::{HostFunction, Setup, Type};
 
-#[test]
-fn many_arguments_and_results() {
-    let types = [Type::I32, Type::I64, Type::F32, Type::F64];
-    let inputs: Vec<_> = (0..20).map(|i| types[i % 4]).collect();
-    let outputs: Vec<_> = (0..12).map(|i| types[i % 4]).collect();
-    let function = HostFunction::new("many", &inputs, &outputs, |_, inputs, outputs| {
+/// A host function with so many arguments and results, whose types take turns and begin with the `first`: it is given
+/// 1, 2, 3... and returns what it was given, or 0 where it has more results.
+fn exchange(inputs: usize, outputs: usize, first: usize) {
+    let (types, names) = ([Type::I32, Type::I64, Type::F32, Type::F64], ["i32", "i64", "f32", "f64"]);
+    let types = |count: usize| (0..count).map(|i| types[(first + i) % 4]).collect::<Vec<_>>();
+    let called = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&called);
+    let function = HostFunction::new("many", &types(inputs), &types(outputs), move |_, inputs, outputs| {
+        counter.fetch_add(1, Ordering::Relaxed);
         for (i, input) in inputs.iter().enumerate() {
-            assert_eq!(input.kind as usize, i % 4);
-            let expected = match i % 4 {
-                0 | 1 => i as u64,
-                2 => (i as f32).to_bits().into(),
-                _ => (i as f64).to_bits(),
+            assert_eq!(input.kind as usize, (first + i) % 4);
+            let expected = match input.kind {
+                0 | 1 => i as u64 + 1,
+                2 => (i as f32 + 1.0).to_bits().into(),
+                _ => (i as f64 + 1.0).to_bits(),
             };
             assert_eq!(input.bits, expected, "argument {i}");
         }
-        for (output, input) in outputs.iter_mut().zip(inputs) {
-            assert_eq!((output.kind, output.bits), (input.kind, 0));
-            output.bits = input.bits;
+        for (i, output) in outputs.iter_mut().enumerate() {
+            assert_eq!((output.kind as usize, output.bits), ((first + i) % 4, 0), "result {i}");
+            output.bits = inputs.get(i).map_or(0, |input| input.bits);
         }
     });
-    let names = ["i32", "i64", "f32", "f64"];
-    let list = |count: usize| (0..count).map(|i| names[i % 4]).collect::<Vec<_>>().join(" ");
-    let constants: String = (0..20).map(|i| format!("({}.const {i})", names[i % 4])).collect();
-    // Each result is dropped, or noted if it is an integer.
-    let results: String = (0..12)
+    let name = |i: usize| names[(first + i) % 4];
+    let list = |count: usize| (0..count).map(name).collect::<Vec<_>>().join(" ");
+    let constants: String = (0..inputs).map(|i| format!("({}.const {})", name(i), i + 1)).collect();
+    let results: String = (0..outputs)
         .rev()
-        .map(|i| match i % 4 {
+        .map(|i| match (first + i) % 4 {
             0 => "(call $note_i32) ",
             1 => "(call $note) ",
             2 => "(call $note_i32 (i32.trunc_f32_s)) ",
@@ -41,11 +43,31 @@ fn many_arguments_and_results() {
     let body = format!(
         r#"(import "extism:host/user" "many" (func $many (param {}) (result {})))
            (func (export "run") (call $many {constants}) {results})"#,
-        list(20),
-        list(12)
+        list(inputs),
+        list(outputs)
     );
     let plugin = Setup::guest(&body).function(function).plugin();
-    assert_eq!(plugin.notes("run", ""), (0..12).rev().collect::<Vec<_>>());
+    let expected = (0..outputs).rev().map(|i| if i < inputs { i as i64 + 1 } else { 0 }).collect::<Vec<_>>();
+    assert_eq!(plugin.notes("run", ""), expected, "{inputs} arguments, {outputs} results, first type {first}");
+    assert_eq!(called.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn many_arguments_and_results() {
+    exchange(20, 12, 0);
+    exchange(5, 3, 1);
+    exchange(6, 3, 2);
+}
+
+#[test]
+fn every_shape_and_type() {
+    for first in 0..4 {
+        for inputs in 0..=3 {
+            for outputs in 0..=3 {
+                exchange(inputs, outputs, first);
+            }
+        }
+    }
 }
 
 #[test]
