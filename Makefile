@@ -111,13 +111,12 @@ bench-peers: bench-tools  ## the other Extism runtimes: JavaScript, Go, Chicory
 	$(BENCH_ENV) benches/peers.py $(BENCH_ONLY)
 
 # With the names of functions: the release library but for that, in a folder of its own.
-PROFILED ?= host_function,first_small,disk_large
 bench-profile: build/bench/worker  ## instructions of each function for some metrics, BENCH=call_empty; needs valgrind
 	$(CARGO) build --profile symbols --locked -p libextism
 	CACHE=$(CACHE) tests/fetch/reference.sh
 	CACHE=$(CACHE) tests/fetch/go-sdk.sh
-	EXTISM_LIB=$(abspath $(or $(CARGO_TARGET_DIR),target)/symbols)/libextism.so CACHE=$(CACHE) \
-		benches/profile.py $(or $(BENCH),$(PROFILED))
+	EXTISM_LIB=$${EXTISM_LIB:-$(abspath $(or $(CARGO_TARGET_DIR),target)/symbols)/libextism.so} CACHE=$(CACHE) \
+		benches/profile.py $(BENCH)
 
 bench-winch: bench-tools  ## compile times of Winch, which wants a Wasmtime of its own (many minutes)
 	CARGO_TARGET_DIR=build/winch $(CARGO) build --profile $(BENCH_BUILD) --locked -p bench-floor --features winch
@@ -126,7 +125,7 @@ bench-winch: bench-tools  ## compile times of Winch, which wants a Wasmtime of i
 bench-docs:  ## put the last complete runs into README.md and docs
 	benches/docs.py
 
-bench-all: bench bench-real bench-curves bench-peers bench-docs  ## everything, for a machine that has nothing else to do
+bench-all: bench bench-real bench-curves bench-peers bench-profile bench-docs  ## everything, for a machine that has nothing else to do
 
 header:  ## write include/extism.h from src/ffi
 	@mkdir -p include

@@ -123,20 +123,17 @@ def others(run) -> str:
 
 def profiles(run) -> str:
     """Of each metric the functions that run the most instructions."""
-    names = {metric.key: f"{row.what}: {metric.what}" if metric.what else row.what for row in ROWS for metric in row.metrics}
+    names = {metric.key: f"{row.what}: {metric.what}" if metric.what else row.what
+             for row in ROWS for metric in row.metrics}
     texts = []
     for key, result in run["results"].items():
         total = result["total"]
-        counts = {}
-        for function, count in result["functions"]:
-            name = "code without a name (guest, assembly)" if function.startswith("0x") else f"`{function}`"
-            counts[name] = counts.get(name, 0) + count
         # Nine tenths of it, if these are not too many functions.
         lines, rest = [], total
-        for name, count in sorted(counts.items(), key=lambda pair: -pair[1])[:12]:
+        for name, count in result["functions"][:12]:
             if rest < total / 10:
                 break
-            lines.append([name, f"{count:,.0f}", f"{count / total:.0%}"])
+            lines.append([name if name.startswith("code") else f"`{name}`", f"{count:,.0f}", f"{count / total:.0%}"])
             rest -= count
         lines.append(["all others", f"{rest:,.0f}", f"{rest / total:.0%}"])
         table = figures.markdown_table(["function", "instructions", "share"], lines)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Where the time of some metrics goes, in this library.
 
-    profile.py METRIC[,METRIC]              instructions of each function, per iteration, by callgrind
+    profile.py [METRIC,METRIC]              instructions of each function, per iteration, by callgrind
     profile.py METRIC --seconds 60          runs it for so long, for a profiler to be attached
 
 Counts of instructions are the same on a busy machine. What the kernel does is not in them. Functions have names in
 a library that was built with symbols (`make bench-profile` does that: the profile `symbols` of Cargo.toml). The
-counts are written as JSON too, for the documents.
+counts of several metrics are written as JSON too, for the documents.
 """
 
 import argparse
@@ -23,6 +23,10 @@ import contest
 import figures
 import run
 from metrics import ROOT, TABLE
+
+
+# The profiles in docs/performance.md.
+DOCUMENTED = "host_function,first_small,disk_large"
 
 
 def counted(contestant, metric, iterations):
@@ -51,7 +55,7 @@ def counted(contestant, metric, iterations):
 
 def instructions(contestant, metric, iterations):
     """Functions, and how many of their instructions one operation runs; the most come first."""
-    if metric.disk_cache:  # filled under callgrind too: it is a processor of its own
+    if metric.disk_cache:  # under callgrind too, whose processor has other features: they are in the artifact's key
         counted(contestant, metric, metric.fresh)
     if metric.fresh:
         return counted(contestant, metric, metric.fresh), metric.fresh
@@ -69,9 +73,19 @@ def short(name):
         name = shorter
 
 
+def merged(counts, per):
+    """Functions by their short names, and the instructions of each; the most come first."""
+    found = {}
+    for function, count in counts.items():
+        name = "code without a name (guest, assembly)" if function.startswith("0x") else short(function)
+        found[name] = found.get(name, 0) + count / per
+    return sorted(found.items(), key=lambda pair: -pair[1])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("metrics", help="their names, as `run.py --list` prints them, with commas")
+    parser.add_argument("metrics", nargs="?", default=DOCUMENTED,
+                        help=f"their names, as `run.py --list` prints them, with commas; {DOCUMENTED}, if there are none")
     parser.add_argument("--seconds", type=float, help="run the first for so long, without callgrind")
     parser.add_argument("--iterations", type=int, default=2000, help="under callgrind")
     parser.add_argument("--lines", type=int, default=40, help="how many functions are printed")
@@ -101,13 +115,14 @@ def main():
         counts, iterations = instructions(ours, metric, args.iterations)
         per = iterations * metric.per
         total = counts.pop("PROGRAM TOTALS") / per
-        functions = [(short(function), count / per) for function, count in counts.items()]
-        functions.sort(key=lambda pair: -pair[1])
+        functions = merged(counts, per)
         profiles["results"][metric.key] = {"unit": unit, "total": total, "functions": functions[:args.lines]}
         print(f"{total:14,.1f}  in all")
         for function, count in functions[:args.lines]:
             print(f"{count:14,.1f}  {function[:110]}")
-    out = ROOT / "build/bench/profiles.json"
+    # A part does not take the place of what the documents show.
+    name = "profiles.json" if args.metrics == DOCUMENTED else "profiles-part.json"
+    out = ROOT / "build/bench" / name
     out.write_text(json.dumps(profiles, indent=1) + "\n")
     print(f"written to {out.relative_to(ROOT)}")
 

@@ -11,6 +11,8 @@
 //!
 //! fork. The child of a process that uses the library can use it too, and go on with the plug-ins
 //! that its parent made. What another thread of the parent was calling stays busy for ever there.
+//! Each process frees its own: `free_user_data` runs in the parent and in a child that frees what
+//! it got of it, so it must not touch what they share (files to delete, a connection to end).
 
 use std::ffi::c_char;
 

@@ -3,47 +3,46 @@
 //! A block that is taken over is freed after the result was allocated, never before: PDKs free it once more, which
 //! must not hit the result.
 
-use super::{Fail, Guest, block, memory::release, place, place_here, starve};
-use crate::memory::{Blocks, copied};
+use std::sync::Arc;
+
+use super::{Fail, Guest, alloc, block, fill, memory::release, place, place_here, starve};
+
+/// A value of the configuration that is longer is copied without the lock, which others may wait for.
+const COPIED_UNDER_LOCK: usize = 64 * 1024;
 
 pub(super) fn config_get(guest: &mut dyn Guest, [key, _]: [u64; 2]) -> Result<u64, Fail> {
     let (memory, state) = guest.parts();
     let config = state.config.lock();
-    let value = config.get(block(memory, state, key)?).map(|value| value.as_bytes());
-    let found = Found::new(value, memory, &mut state.blocks);
+    let found = match config.get(block(memory, state, key)?) {
+        None => Ok(0),
+        Some(value) if value.len() > COPIED_UNDER_LOCK => Err(Arc::clone(value)),
+        Some(value) => place_here(memory, &mut state.blocks, value.as_bytes()).ok_or_else(|| Arc::clone(value)),
+    };
     drop(config);
-    answer(guest, key, found)
+    let placed = match found {
+        Ok(placed) => placed,
+        Err(value) => place(guest, value.as_bytes())?,
+    };
+    release(guest.state(), key);
+    Ok(placed)
 }
 
 pub(super) fn var_get(guest: &mut dyn Guest, [key, _]: [u64; 2]) -> Result<u64, Fail> {
     let (memory, state) = guest.parts();
-    let value = state.vars.get(block(memory, state, key)?);
-    let found = Found::new(value, memory, &mut state.blocks);
-    answer(guest, key, found)
-}
-
-/// A value that was looked up.
-enum Found {
-    /// In a block of its own; 0 if there is no such value.
-    Placed(u64),
-    /// Aside, as Extism memory must grow for it. `None`: the host has no memory for that.
-    Copied(Option<Vec<u8>>),
-}
-
-impl Found {
-    fn new(value: Option<&[u8]>, memory: &mut [u8], blocks: &mut Blocks) -> Self {
-        let Some(value) = value else {
-            return Self::Placed(0);
-        };
-        place_here(memory, blocks, value).map_or_else(|| Self::Copied(copied(value)), Self::Placed)
-    }
-}
-
-fn answer(guest: &mut dyn Guest, key: u64, found: Found) -> Result<u64, Fail> {
+    let found = match state.vars.get(block(memory, state, key)?) {
+        None => Ok(0),
+        Some(value) => place_here(memory, &mut state.blocks, value).ok_or(value.len() as u64),
+    };
     let placed = match found {
-        Found::Placed(handle) => handle,
-        Found::Copied(Some(value)) => place(guest, &value)?,
-        Found::Copied(None) => return Err(starve(guest)),
+        Ok(placed) => placed,
+        Err(length) => {
+            let placed = alloc(guest, length).ok_or_else(|| starve(guest))?;
+            // Looked up once more: nothing of the guest can be kept while its memory grows.
+            let (memory, state) = guest.parts();
+            let value = state.vars.get(block(memory, state, key)?).unwrap_or_default();
+            fill(memory, placed, value).ok_or(Fail::OutOfBounds)?;
+            placed
+        }
     };
     release(guest.state(), key);
     Ok(placed)

@@ -4,7 +4,7 @@
 use super::GRAIN;
 use super::records::Id;
 
-/// The entries of a leaf, one for each possible beginning of a block. A leaf has 1 KiB: most plug-ins need one.
+/// The entries of a leaf, one for each possible beginning of a block: it takes 1 KiB.
 const ENTRIES: usize = 256;
 
 /// The bytes of Extism memory that a leaf covers.

@@ -19,7 +19,7 @@ pub(crate) use vars::Vars;
 /// The configuration of a plug-in. The host may change it at any time, also while a call runs.
 pub(crate) type Config = Mutex<ConfigValues>;
 
-/// Values by the bytes of their keys. The plug-ins of a compiled plug-in share them until they are changed.
+/// Values by the bytes of their keys. The plug-ins of a compiled plug-in share values, and have maps of their own.
 pub(crate) type ConfigValues = BTreeMap<Vec<u8>, Arc<str>>;
 
 /// A range of Extism memory that was checked when it was set. `length` 0 means "none".

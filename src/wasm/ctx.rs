@@ -279,9 +279,12 @@ impl<'a> Access<&'a mut Caller<'static, Ctx>> {
         let host: *const Host = Arc::as_ptr(&self.context.data().host);
         // SAFETY: the store holds this `Arc` for as long as it lives, and it lives through the call that we are in.
         let host = unsafe { &*host };
-        host.slot.lend(self.context, || match stack::calling_thread() {
-            None => host.inside(|| callback(host.current)),
-            Some(thread) => thread.run(|| host.inside(|| callback(host.current))),
+        host.slot.lend(self.context, || {
+            if stack::is_elsewhere() {
+                stack::on_calling_thread(|| host.inside(|| callback(host.current)));
+            } else {
+                host.inside(|| callback(host.current));
+            }
         });
     }
 }

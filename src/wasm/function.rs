@@ -65,7 +65,7 @@ pub(crate) struct UserFunction {
     pub name: String,
     pub code: Arc<UserCode>,
     /// What the callback needs, dropped with the last user. It is apart from the code, which linkers share: in the
-    /// child of a fork those of the parent are never freed.
+    /// child of a fork those of the parent are never freed. Nobody reads it here.
     pub _data: Box<dyn Any + Send + Sync>,
 }
 
@@ -87,17 +87,17 @@ pub(crate) struct Offer {
 /// Defines a host function for guests, in place of one of the same name that was defined before.
 pub(super) fn define(linker: &mut Linker<Ctx>, engine: &Engine, offer: &Offer) -> wasmtime::Result<()> {
     let code = &offer.function.code;
-    let ty = FuncType::new(engine, code.params.iter().map(|ty| ty.wasm()), code.results.iter().map(|ty| ty.wasm()));
-    // The usual shapes have code of their own, without loops: a call of a host function is not much more than this.
+    // The usual shapes have code of their own, whose loops are unrolled: a call of a host function is not much more.
     match (&*code.params, &*code.results) {
-        (&[], &[]) => define_shape(linker, offer, ty, [], []),
-        (&[], &[result]) => define_shape(linker, offer, ty, [], [result]),
-        (&[a], &[]) => define_shape(linker, offer, ty, [a], []),
-        (&[a], &[result]) => define_shape(linker, offer, ty, [a], [result]),
-        (&[a, b], &[]) => define_shape(linker, offer, ty, [a, b], []),
-        (&[a, b], &[result]) => define_shape(linker, offer, ty, [a, b], [result]),
+        (&[], &[]) => define_shape(linker, engine, offer, [], []),
+        (&[], &[result]) => define_shape(linker, engine, offer, [], [result]),
+        (&[a], &[]) => define_shape(linker, engine, offer, [a], []),
+        (&[a], &[result]) => define_shape(linker, engine, offer, [a], [result]),
+        (&[a, b], &[]) => define_shape(linker, engine, offer, [a, b], []),
+        (&[a, b], &[result]) => define_shape(linker, engine, offer, [a, b], [result]),
         _ => {
             let code = Arc::clone(code);
+            let ty = func_type(engine, &code.params, &code.results);
             let call = move |caller: Caller<'_, Ctx>, values: &mut [MaybeUninit<ValRaw>]| {
                 let count = code.params.len() + code.results.len();
                 let (mut stack, mut heap) = ([ZERO; ON_STACK], Vec::new());
@@ -109,30 +109,35 @@ pub(super) fn define(linker: &mut Linker<Ctx>, engine: &Engine, offer: &Offer) -
                 dispatch(&code, (&code.params, inputs), (&code.results, outputs), caller, values);
                 Ok(())
             };
-            // SAFETY: `dispatch` reads arguments of the types that `ty` has, and writes such results; they are numbers,
-            // so no value outlives a collector's root.
+            // SAFETY: `dispatch` reads as many arguments of the types as `ty` has, and writes as many results, both
+            // from the same lists; the types are numbers, so no value outlives a collector's root.
             unsafe { linker.func_new_unchecked(&offer.namespace, &offer.function.name, ty, call)? };
             Ok(())
         }
     }
 }
 
-/// The same for a shape that is known when this is compiled. The types are those of the function.
+/// The same for a number of parameters and results that is known when this is compiled; these are their types.
 fn define_shape<const P: usize, const R: usize>(
     linker: &mut Linker<Ctx>,
+    engine: &Engine,
     offer: &Offer,
-    ty: FuncType,
     params: [NumberType; P],
     results: [NumberType; R],
 ) -> wasmtime::Result<()> {
     let code = Arc::clone(&offer.function.code);
+    let ty = func_type(engine, &params, &results);
     let call = move |caller: Caller<'_, Ctx>, values: &mut [MaybeUninit<ValRaw>]| {
         dispatch(&code, (&params, &mut [ZERO; P]), (&results, &mut [ZERO; R]), caller, values);
         Ok(())
     };
-    // SAFETY: as in `define`.
+    // SAFETY: as above: `ty` is made of `params` and `results`, which `dispatch` goes by.
     unsafe { linker.func_new_unchecked(&offer.namespace, &offer.function.name, ty, call)? };
     Ok(())
+}
+
+fn func_type(engine: &Engine, params: &[NumberType], results: &[NumberType]) -> FuncType {
+    FuncType::new(engine, params.iter().map(|ty| ty.wasm()), results.iter().map(|ty| ty.wasm()))
 }
 
 /// How many arguments and results of an unusual shape stay on the stack; more than that go to the heap.
@@ -141,7 +146,7 @@ const ON_STACK: usize = 8;
 const ZERO: Number = Number { kind: 0, bits: 0 };
 
 /// The dispatch point: every call of a guest to a function of the user passes here. `values` begins with the
-/// arguments, where the results come instead; there are as many numbers as types, all zero.
+/// arguments, which the results overwrite. `inputs` and `outputs` are zero, and as many as `params` and `results`.
 #[inline(always)]
 fn dispatch(
     code: &UserCode,

@@ -36,7 +36,8 @@ pub(crate) struct Live {
     functions: HashMap<CString, Function>,
     /// A command ran in this instance: it serves no other call.
     spent: bool,
-    /// After the store, so that its modules never go with that: see [`super::engine::Registered`].
+    /// After the store, so that its modules never go with that (see [`super::engine::Registered`]), and the data of host
+    /// functions outlives the guest that calls them.
     program: Arc<Program>,
 }
 

@@ -12,7 +12,7 @@
 //! ```text
 //!  calling thread                        thread of ours
 //!  with_room ---------- work ----------> guest runs
-//!     |   <------------ callback ------- CallingThread::run
+//!     |   <------------ callback ------- on_calling_thread
 //!  callback runs                            |
 //!     |   ------------- returned --------> guest goes on
 //!     |   <------------ done ------------ work has returned
@@ -20,7 +20,7 @@
 
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
@@ -157,32 +157,30 @@ fn elsewhere<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R> {
     }
 }
 
-/// The thread that the host called from, where callbacks belong; `None` if it is this one.
+/// Whether the host called from another thread, which waits for the guest that this one runs.
 #[inline]
-pub(super) fn calling_thread() -> Option<CallingThread> {
-    NonNull::new(thread::current(|thread| thread.exchange.get()).cast_mut())
-        .map(|exchange| CallingThread(exchange.cast()))
+pub(super) fn is_elsewhere() -> bool {
+    !thread::current(|thread| thread.exchange.get()).is_null()
 }
 
-/// Another thread, which waits for the guest that this one runs.
-pub(super) struct CallingThread(NonNull<Exchange>);
-
-impl CallingThread {
-    /// Runs a callback of the host there.
-    #[cold]
-    pub fn run(self, callback: impl FnOnce()) {
-        // SAFETY: set while the work of `elsewhere` runs, whose thread keeps the exchange until that has ended.
-        let exchange = unsafe { self.0.as_ref() };
-        let (mut callback, mut outcome) = (Some(callback), Ok(()));
-        let mut run = || {
-            if let Some(callback) = callback.take() {
-                outcome = catch_unwind(AssertUnwindSafe(callback));
-            }
-        };
-        exchange.ask(&mut run);
-        if let Err(panic) = outcome {
-            resume_unwind(panic);
+/// Runs a callback of the host on the thread that the host called from, where it belongs; see [`is_elsewhere`].
+#[cold]
+pub(super) fn on_calling_thread(callback: impl FnOnce()) {
+    let exchange = thread::current(|thread| thread.exchange.get());
+    // SAFETY: it is NULL, or set while the work of `elsewhere` runs on this thread, which keeps the exchange until that
+    // has ended.
+    let Some(exchange) = (unsafe { exchange.cast::<Exchange>().as_ref() }) else {
+        return callback();
+    };
+    let (mut callback, mut outcome) = (Some(callback), Ok(()));
+    let mut run = || {
+        if let Some(callback) = callback.take() {
+            outcome = catch_unwind(AssertUnwindSafe(callback));
         }
+    };
+    exchange.ask(&mut run);
+    if let Err(panic) = outcome {
+        resume_unwind(panic);
     }
 }
 

@@ -29,11 +29,13 @@ for source in ${SOURCES:-"$ROOT"/tests/c/test_*.c}; do
         *.cpp) compiler="${CXX:-g++} -std=c++17" ;;
         *) compiler="${CC:-cc} -std=c11" ;;
     esac
+    # Not into a pipe: a process that a test left behind would hold its end.
     {
         $compiler "${flags[@]}" -o "$name" "$source" check.o "${library[@]}" &&
             timeout --kill-after=10 "$deadline" ${RUN_UNDER:-} "./$name" ${FILTER:+"$FILTER"}
-    } 2>&1 | tee "$name.log"
-    status=${PIPESTATUS[0]}
+    } >"$name.output" 2>&1
+    status=$?
+    cat "$name.output"
     if [ "$status" -ne 0 ]; then
         echo "$name: ended with $status"
         failed+=("$name")
@@ -42,6 +44,6 @@ done
 
 for name in "${failed[@]}"; do
     printf '\n== %s failed\n' "$name"
-    grep -B 12 FAILED "$name.log" || tail -n 12 "$name.log"
+    grep -B 12 FAILED "$name.output" || tail -n 12 "$name.output"
 done
 [ ${#failed[@]} -eq 0 ]

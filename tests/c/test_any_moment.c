@@ -200,6 +200,37 @@ static bool test_a_kept_handle_in_threads(void) {
   return true;
 }
 
+/* A block of the callback, freed by another thread while the callback waits for it. */
+static ExtismMemoryHandle lent;
+
+static void *free_lent(void *unused) {
+  (void)unused;
+  NOTE(extism_current_plugin_memory_length(kept, lent) == 64);
+  extism_current_plugin_memory_free(kept, lent);
+  NOTE(extism_last_error() == NULL);
+  return NULL;
+}
+
+CALLBACK(lend_block) {
+  UNUSED;
+  kept = plugin;
+  lent = extism_current_plugin_memory_alloc(plugin, 64);
+  pthread_t thread;
+  NOTE(lent && pthread_create(&thread, NULL, free_lent, NULL) == 0);
+  pthread_join(thread, NULL);
+  NOTE(extism_current_plugin_memory_length(plugin, lent) == 0);
+  NOTE(extism_current_plugin_memory_alloc(plugin, 64) != 0);
+}
+
+static bool test_a_block_freed_by_another_thread(void) {
+  ExtismPlugin *plugin = new_plugin(lend_block, NULL, "");
+  CHECK(plugin != NULL);
+  for (int i = 0; i < 50; i++) CHECK_INT(call(plugin, "run"), 0);
+  CHECK(output_is(plugin, "output!"));
+  extism_plugin_free(plugin);
+  return true;
+}
+
 /* The first use of the library, by many threads at once. */
 static pthread_barrier_t all_ready;
 
@@ -482,6 +513,7 @@ int main(int argc, char **argv) {
   RUN(test_storm);
   RUN(test_storm_on_short_stacks);
   RUN(test_a_kept_handle_in_threads);
+  RUN(test_a_block_freed_by_another_thread);
   RUN(test_first_use_by_many_threads);
   RUN(test_while_a_guest_loops);
   RUN(test_while_a_guest_sleeps);

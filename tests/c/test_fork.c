@@ -367,6 +367,29 @@ static bool test_finalisers(void) {
   return true;
 }
 
+/* The last user goes in the callback, and is the last user until that has returned; after a fork in it too. */
+static ExtismPlugin *forking;
+
+CALLBACK(fork_and_free) {
+  fork_here(plugin, inputs, n_inputs, outputs, n_outputs, data);
+  extism_plugin_free(forking);
+  NOTE(finalised == 0);
+}
+
+static bool test_freed_in_a_callback_that_forks(void) {
+  const ExtismFunction *function = extism_function_new("fork_and_free", NULL, 0, NULL, 0, fork_and_free,
+                                                       &finalised, count);
+  forking = plugin_with(
+      GUEST(USER("fork_and_free", ""), FUNC("forks", "(call $fork_and_free)")), &function, 1);
+  extism_function_free((ExtismFunction *)function);
+  CHECK(forking);
+  int32_t code = call(forking, "forks");
+  if (in_child_of_callback) _exit(code != 0 || finalised != 1 || work() != 0);
+  CHECK_INT(code, 0);
+  CHECK_INT(finalised, 1);
+  return true;
+}
+
 /* Messages that the parent was given are the child's as well. */
 static int free_message(char *errmsg) {
   extism_plugin_new_error_free(errmsg);
@@ -434,6 +457,7 @@ int main(int argc, char **argv) {
   RUN(test_inside_a_host_function_on_a_short_stack);
   RUN(test_inside_a_finaliser_and_a_drain);
   RUN(test_finalisers);
+  RUN(test_freed_in_a_callback_that_forks);
   RUN(test_messages);
   RUN(test_storm);
   return check_end();

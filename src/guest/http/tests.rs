@@ -373,10 +373,10 @@ fn a_cancel_ends_the_wait_and_the_worker() {
     assert!(server.seen().len() < 2);
 }
 
-/// A name server that takes its time.
 /// Whether names are still being looked up.
 static LOOKING_UP: AtomicBool = AtomicBool::new(true);
 
+/// A name server that takes its time.
 fn slow_names(_: &str, _: u16) -> std::io::Result<Vec<SocketAddr>> {
     while LOOKING_UP.load(Ordering::Relaxed) {
         thread::sleep(Duration::from_millis(5));

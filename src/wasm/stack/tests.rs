@@ -16,14 +16,6 @@ fn id() -> ThreadId {
     thread::current().id()
 }
 
-/// Runs a callback as a host function would.
-fn on_calling_thread(callback: impl FnOnce()) {
-    match calling_thread() {
-        None => callback(),
-        Some(thread) => thread.run(callback),
-    }
-}
-
 #[test]
 fn with_room_enough_the_work_runs_here() {
     let here = id();

@@ -84,6 +84,28 @@ fn config_by_key() {
 }
 
 #[test]
+fn values_of_every_length_come_back_whole() {
+    let lengths = [1, 40_000, 65_535, 65_536, 65_537, 300_000, 1_000_000];
+    let value = |length: usize| (0..length).map(|i| char::from(b'a' + (i % 23) as u8)).collect::<String>();
+    let config: serde_json::Map<_, _> = lengths.iter().map(|&n| (n.to_string(), value(n).into())).collect();
+    for &length in &lengths {
+        // In a memory of one page, and in one that has grown.
+        let plugin = Setup::guest(CONFIG).with("config", config.clone().into()).plugin();
+        for _ in 0..2 {
+            assert!(plugin.output_of("get", length.to_string()) == value(length).as_bytes(), "config, {length}");
+        }
+        let plugin = Plugin::new(VARS);
+        assert_set(&plugin, format!("a={}", value(length)).as_bytes());
+        assert!(plugin.output_of("get", "a") == value(length).as_bytes(), "variable, {length}");
+    }
+    let plugin = Setup::guest(CONFIG).with("config", config.into()).with("memory", json!({"max_pages": 10})).plugin();
+    assert_eq!(plugin.output_of("get", "300000").len(), 300_000);
+    let (code, error) = plugin.call("get", "1000000").failure();
+    assert!(code == -1 && error.contains("oom"), "{code}, {error}");
+    assert_eq!(plugin.output_of("get", "65537").len(), 65_537);
+}
+
+#[test]
 fn config_takes_the_key_over() {
     let body = r#"
         (func (export "found") (local $key i64) (local $value i64)
