@@ -30,7 +30,7 @@ for part in "$@"; do
             ;;
         library)
             fuzz_build --features runtime -- module
-            export EXTISM_LIB=$FUZZ_PROGRAMS/libextism.so
+            export EXTISM_LIB=$FUZZ_PROGRAMS/deps/libextism.so # of a library that others depend on, there is no copy elsewhere
             tests/c/run.sh . -fsanitize=address || failed=1
             # shellcheck disable=SC2086
             sanitized tests/rust/run.sh ${TESTS:-}
