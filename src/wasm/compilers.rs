@@ -9,6 +9,9 @@ use std::thread;
 use super::watchdog::SignalsBlocked;
 use crate::sync::Mutex;
 
+/// More of them are of no use for one module.
+const MAX_THREADS: usize = 64;
+
 enum Pool {
     /// Not made yet.
     Wanted,
@@ -38,6 +41,30 @@ fn make() -> Pool {
         return Pool::Wanted;
     };
     let _ = probe.join();
-    let pool = rayon::ThreadPoolBuilder::new().thread_name(|number| format!("extism-compile-{number}"));
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads(std::env::var("RAYON_NUM_THREADS").ok().as_deref()))
+        .thread_name(|number| format!("extism-compile-{number}"));
     if pool.build_global().is_ok() { Pool::Made } else { Pool::Lost }
+}
+
+/// One for each processor, or fewer if the environment wants that. Rayon itself would start any number.
+fn threads(wanted: Option<&str>) -> usize {
+    let most = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    wanted.and_then(|wanted| wanted.parse().ok()).filter(|wanted| (1..=most).contains(wanted)).unwrap_or(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_threads_than_processors() {
+        let most = threads(None);
+        assert!((1..=MAX_THREADS).contains(&most));
+        for wanted in ["0", "100000", "-1", "", "x", "99999999999999999999999"] {
+            assert_eq!(threads(Some(wanted)), most, "{wanted}");
+        }
+        assert_eq!(threads(Some("1")), 1);
+        assert_eq!(threads(Some(&most.to_string())), most);
+    }
 }

@@ -3,7 +3,7 @@
 # test: tests/rust/run.sh [CARGO TEST OPTION...], such as --test limits --test 'guest_*'
 #
 # FILTER chooses tests by a part of their names; EXTISM_TEST_SLOWDOWN multiplies the deadline; RUN_UNDER is what each
-# test is run by, such as valgrind; LEFT_OUT names tests that are not; VERBOSE shows what those print that pass.
+# test is run by, such as valgrind; LEFT_OUT is a pattern of the names of those that are not; VERBOSE shows what those print that pass.
 set -u
 cd "$(dirname "$0")"
 
@@ -38,7 +38,7 @@ export failures deadline
 root=$(cd ../.. && pwd)
 for program in $programs; do
     case $program in /*) ;; *) program=$root/$program ;; esac
-    "$program" --list --format terse | sed -n 's/: test$//p' | grep -F -e "${FILTER:-}" | grep -vxF "${LEFT_OUT:- }" | sed "s|^|$program |"
+    "$program" --list --format terse | sed -n 's/: test$//p' | grep -F -e "${FILTER:-}" | grep -vxE "${LEFT_OUT:- }" | sed "s|^|$program |"
 done | xargs -P "$(nproc)" -L 1 bash -c 'run_test "$1" "$2"' _ | tee "$failures.lines"
 
 failed=$(grep -c '^FAILED' "$failures.lines")

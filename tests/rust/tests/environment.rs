@@ -198,3 +198,18 @@ fn a_cache_configuration_that_is_not_there() {
 fn a_profile_that_there_is_none_of_changes_nothing() {
     in_child("a_profile_that_there_is_none_of_changes_nothing", &[("EXTISM_PROFILE", "gprof")], everything_works);
 }
+
+/// How many threads compile is not for the environment to raise without end.
+#[test]
+fn no_thousands_of_threads_that_compile() {
+    in_child("no_thousands_of_threads_that_compile", &[("RAYON_NUM_THREADS", "100000")], || {
+        let functions: String = (0..3000)
+            .map(|i| format!("(func (param i32) (result i32) (i32.mul (local.get 0) (i32.const {i})))"))
+            .collect();
+        let plugin = Plugin::new(&format!(r#"{functions} (func (export "run"))"#));
+        assert_eq!(plugin.code("run"), 0);
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().count();
+        let processors = std::thread::available_parallelism().unwrap().get();
+        assert!(threads <= processors + 10, "{threads} threads on {processors} processors");
+    });
+}
