@@ -3,8 +3,9 @@
 //! The system answers a write that begins beyond the limit, and a size beyond it, with a signal that ends the process:
 //! whoever writes what a plug-in may have a say in looks at the limit first.
 
-use std::fs;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
@@ -24,5 +25,7 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if file_limit().is_some_and(|limit| bytes.len() as u64 > limit) {
         return Err(too_large());
     }
-    fs::write(path, bytes)
+    // A FIFO that nobody reads is not waited for.
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).custom_flags(libc::O_NONBLOCK).open(path)?.write_all(bytes)
 }

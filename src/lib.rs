@@ -30,6 +30,8 @@ mod memory;
 mod plugin;
 mod registry;
 mod state;
+#[allow(unsafe_code)]
+mod streams;
 #[allow(unsafe_code)] // a lock that is kept together with what it lies in
 mod sync;
 mod thread;

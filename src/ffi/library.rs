@@ -8,6 +8,7 @@
 //! reporter, Python's faulthandler, a JVM) takes the traps away and ends the process, unless it
 //! calls the handler that was there before it. `EXTISM_SIGNALS=0` in the environment does without
 //! signals: plug-ins are slower then, and have no guard against Spectre attacks on their memory.
+//! Where all signals are blocked, the first call of a thread unblocks these.
 //!
 //! fork. The child of a process that uses the library can use it too, and go on with the plug-ins
 //! that its parent made. What another thread of the parent was calling stays busy for ever there.

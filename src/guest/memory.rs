@@ -2,7 +2,7 @@
 
 use super::{Fail, Guest, alloc as alloc_block, starve};
 use crate::error::Error;
-use crate::memory::range;
+use crate::memory::{copied, range};
 use crate::state::{GuestError, Span};
 
 /// What is kept of an error's text, in bytes.
@@ -114,7 +114,7 @@ pub(super) fn error_set(guest: &mut dyn Guest, [handle, _]: [u64; 2]) -> Result<
     if handle == 0 {
         state.error = None;
     } else if let Ok(text) = super::block(memory, state, handle) {
-        let text = text.get(..MAX_ERROR).unwrap_or(text).to_vec();
+        let text = copied(text.get(..MAX_ERROR).unwrap_or(text)).ok_or(Fail::OutOfMemory)?;
         state.error = Some(GuestError { text, handle });
     }
     Ok(0)

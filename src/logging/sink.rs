@@ -4,9 +4,10 @@ use std::ffi::CStr;
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter};
 
@@ -15,6 +16,7 @@ use super::filter::Filter;
 use super::line;
 use crate::error::{Error, Result};
 use crate::file_limit::{file_limit, too_large};
+use crate::streams::{is_ready, write_some};
 
 /// A filter and the place where the lines go that pass it.
 #[derive(Debug)]
@@ -29,11 +31,24 @@ pub(super) struct Sink {
 /// A place for lines.
 #[derive(Debug)]
 pub(super) enum Place {
-    Stdout,
-    Stderr,
+    Stdout(Stream),
+    Stderr(Stream),
     File(LogFile),
     Buffer(Buffer),
 }
+
+/// What is known of a standard stream.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    /// The last line lacks its end.
+    is_torn: bool,
+    /// Nobody has taken the last line for as long as one waits for that.
+    is_stuck: bool,
+}
+
+/// So long a line waits for a stream that takes nothing. Then it is lost, and so are those after it that find the stream
+/// as it was: plug-ins log, and must not be kept past their time.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A file that lines are appended to.
 #[derive(Debug)]
@@ -48,8 +63,8 @@ impl Sink {
     pub fn file(path: Option<&str>, filter: Option<&str>) -> Result<Self> {
         let filter = Filter::parse(filter)?;
         let (place, name) = match path {
-            None | Some("-" | "stderr") => (Place::Stderr, "standard error".to_owned()),
-            Some("stdout") => (Place::Stdout, "standard output".to_owned()),
+            None | Some("-" | "stderr") => (Place::Stderr(Stream::default()), "standard error".to_owned()),
+            Some("stdout") => (Place::Stdout(Stream::default()), "standard output".to_owned()),
             Some(path) => (Place::File(LogFile::open(path)?), format!("the file `{path}`")),
         };
         Ok(Self { filter, place: Mutex::new(place), name })
@@ -83,8 +98,8 @@ impl Sink {
         }
         let line = line::format(level, target, text, plugin);
         match &mut *self.lock() {
-            Place::Stdout => write_to(io::stdout().as_fd(), &line),
-            Place::Stderr => write_to(io::stderr().as_fd(), &line),
+            Place::Stdout(stream) => stream.write(io::stdout().as_fd(), line.as_bytes()),
+            Place::Stderr(stream) => stream.write(io::stderr().as_fd(), line.as_bytes()),
             Place::File(file) => file.write(line.as_bytes()),
             Place::Buffer(buffer) => buffer.push(line),
         }
@@ -111,6 +126,46 @@ impl Sink {
     pub fn lock(&self) -> MutexGuard<'_, Place> {
         // A line is either there or not: a panic in between leaves nothing half done.
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stream {
+    /// Writes to the stream itself: the standard library's own handles have a lock that a fork may leave taken, and the
+    /// host may have pointed the descriptor elsewhere since the last line.
+    fn write(&mut self, stream: BorrowedFd<'_>, line: &[u8]) {
+        let Ok(stream) = stream.try_clone_to_owned() else {
+            return;
+        };
+        let patience = if self.is_stuck { Duration::ZERO } else { PATIENCE };
+        let end = Instant::now() + patience;
+        self.is_stuck = false;
+        if self.is_torn && self.write_until(end, stream.as_fd(), b"\n") == 0 {
+            return;
+        }
+        let written = self.write_until(end, stream.as_fd(), line);
+        self.is_torn = (1..line.len()).contains(&written);
+    }
+
+    /// Returns how many of the bytes the stream took.
+    fn write_until(&mut self, end: Instant, stream: BorrowedFd<'_>, bytes: &[u8]) -> usize {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match write_some(stream, rest) {
+                Ok(count @ 1..) => rest = rest.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let left = end.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        self.is_stuck = true;
+                        break;
+                    }
+                    is_ready(stream, left.min(Duration::from_millis(50)));
+                }
+                // Nobody can be told.
+                Ok(0) | Err(_) => break,
+            }
+        }
+        bytes.len() - rest.len()
     }
 }
 
@@ -155,7 +210,7 @@ impl LogFile {
 fn write(file: &File, bytes: &[u8]) -> usize {
     let mut rest = bytes;
     while !rest.is_empty() {
-        match write_some(file, rest) {
+        match write_to_file(file, rest) {
             Ok(count @ 1..) => rest = rest.get(count..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // Nobody can be told.
@@ -166,7 +221,7 @@ fn write(file: &File, bytes: &[u8]) -> usize {
 }
 
 /// Writes some bytes, if that does not end the process.
-fn write_some(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
+fn write_to_file(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
     if let Some(limit) = file_limit()
         && file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() >= limit)
     {
@@ -177,12 +232,4 @@ fn write_some(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
 
 fn is_fifo(file: &File) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo())
-}
-
-/// Writes to the stream itself: the standard library's own handles have a lock that a fork may leave taken, and the host
-/// may have pointed the descriptor elsewhere since the last line.
-fn write_to(stream: std::os::fd::BorrowedFd<'_>, line: &str) {
-    if let Ok(stream) = stream.try_clone_to_owned() {
-        write(&File::from(stream), line.as_bytes());
-    }
 }

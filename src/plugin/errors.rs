@@ -8,8 +8,12 @@ use std::sync::{Arc, Weak};
 
 use crate::sync::Mutex;
 
-/// A message as a C string. A NUL inside of it becomes the two characters `\0`.
+/// The longest message, in bytes. Some say what a guest or a host has asked for, however long that is.
+const MAX_MESSAGE: usize = 256 * 1024;
+
+/// A message as a C string. A NUL inside of it becomes the two characters `\0`, and what is too long is cut.
 pub(crate) fn c_string(message: &str) -> CString {
+    let message = &message[..message.floor_char_boundary(MAX_MESSAGE)];
     CString::new(message.replace('\0', "\\0")).unwrap_or_default()
 }
 

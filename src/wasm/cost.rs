@@ -84,7 +84,8 @@ type Counts = [f64; KINDS];
 pub struct Cost {
     limit: f64,
     memory_limit: f64,
-    imported_functions: u32,
+    /// For each imported function, whether calls of it are replaced by code that has blocks.
+    imports: Vec<bool>,
     time: f64,
     /// The memory that each function takes which takes much.
     large: Vec<f64>,
@@ -98,7 +99,7 @@ impl Cost {
         Self {
             limit: limit * MAX_TIME,
             memory_limit: limit.min(LARGE_MODULES) * MAX_MEMORY,
-            imported_functions: 0,
+            imports: Vec::new(),
             time: 0.0,
             large: Vec::new(),
             functions: 0,
@@ -116,9 +117,9 @@ impl Cost {
         self.add(&counts, "the types of this module are")
     }
 
-    /// The module imports one function more. Calls of it may be replaced by code.
-    pub fn add_imported_function(&mut self) {
-        self.imported_functions += 1;
+    /// The module imports one function more. The library may replace calls of it by code, and that may have blocks.
+    pub fn add_imported_function(&mut self, becomes_blocks: bool) {
+        self.imports.push(becomes_blocks);
     }
 
     /// Validates a function and takes it in. The outer result is about the function being valid.
@@ -128,7 +129,7 @@ impl Cost {
         body: &FunctionBody<'_>,
     ) -> Result<std::result::Result<(), Error>> {
         let index = validator.index();
-        let counts = Function::new(validator, self.imported_functions).measure(body)?;
+        let counts = Function::new(validator, &self.imports).measure(body)?;
         self.functions += 1;
         Ok(self.add(&counts, &format!("function {index} is")))
     }

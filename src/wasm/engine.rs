@@ -202,10 +202,6 @@ pub(crate) fn environment() -> &'static Environment {
 /// Instances in the pool of one engine. Each takes 12 GiB of address space.
 const POOL_INSTANCES: u32 = 1_000;
 
-/// What an instance that is given back keeps of each memory and table, cleared: that much is faster cleared than given
-/// back to the system.
-const POOL_KEPT_BYTES: usize = 16 * 1024;
-
 /// The largest table of a module whose instances come from the pool.
 pub(super) const POOL_TABLE_ELEMENTS: usize = 20_000;
 
@@ -297,9 +293,11 @@ fn pool() -> PoolingAllocationConfig {
         .total_tables(POOL_INSTANCES)
         .table_elements(POOL_TABLE_ELEMENTS)
         .total_gc_heaps(POOL_INSTANCES)
-        .linear_memory_keep_resident(POOL_KEPT_BYTES)
-        .table_keep_resident(POOL_KEPT_BYTES)
-        .pagemap_scan(Enabled::Auto);
+        // What an instance has used goes back to the system. To look for it by a scan of the page map is faster, but the
+        // scan passes over pages that are swapped out, which the next instance would get as they were.
+        .linear_memory_keep_resident(0)
+        .table_keep_resident(0)
+        .pagemap_scan(Enabled::No);
     pool
 }
 

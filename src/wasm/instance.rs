@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use wasmtime::{
@@ -250,7 +252,10 @@ impl Live {
 /// Writes the core dump that an error of this very store carries, if it does.
 pub(super) fn core_dump(store: impl AsContextMut, error: &wasmtime::Error) {
     if let (Some(path), Some(dump)) = (&environment().coredump, error.downcast_ref::<WasmCoreDump>()) {
-        report(path, write_file(path, &dump.serialize(store, "plugin")));
+        // Wasmtime panics where a global has a type that it does not expect.
+        let dump = catch_unwind(AssertUnwindSafe(|| dump.serialize(store, "plugin")));
+        let dump = dump.map_err(|_| io::Error::other("it has values that no core dump can hold"));
+        report(path, dump.and_then(|dump| write_file(path, &dump)));
     }
 }
 

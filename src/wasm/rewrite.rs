@@ -196,8 +196,9 @@ fn validate(wasm: &[u8], features: WasmFeatures) -> Result<(Types, bool)> {
             }
             Payload::ImportSection(imports) => {
                 for import in imports.clone().into_imports() {
-                    if is_function(import.map_err(|error| invalid(&error))?.ty) {
-                        cost.add_imported_function();
+                    let import = import.map_err(|error| invalid(&error))?;
+                    if is_function(import.ty) {
+                        cost.add_imported_function(import.module == ENV && code::becomes_blocks(import.name));
                     }
                 }
             }

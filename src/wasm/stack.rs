@@ -23,6 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::watchdog;
 use crate::error::{Error, Result};
 use crate::sync::{Condvar, Mutex};
 use crate::thread;
@@ -94,7 +95,7 @@ fn left() -> Left {
 }
 
 /// Asks the system for the ends of the thread's stack. What it cannot tell counts as a stack that is not the
-/// thread's own.
+/// thread's own. Also sees to it that traps reach this thread, before its first guest runs.
 #[cold]
 fn measure() -> (usize, usize) {
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
@@ -108,6 +109,7 @@ fn measure() -> (usize, usize) {
             known
         }
     };
+    watchdog::let_faults_through();
     let has_data = ENDING.try_with(|_| ()).is_ok();
     let ends = if known && has_data { (base.addr(), base.addr().saturating_add(size)) } else { NOWHERE };
     thread::current(|thread| thread.stack.set(ends));

@@ -294,6 +294,23 @@ fn start_thread(body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     Ok(())
 }
 
+/// The signals that a thread raises by what it does itself. They end the process if they are blocked.
+const FAULTS: [libc::c_int; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
+
+/// Unblocks faults in this thread: a trap of a guest would end the process. Programs that block all signals do not mean
+/// these.
+pub(super) fn let_faults_through() {
+    let mut faults = MaybeUninit::uninit();
+    // SAFETY: `sigemptyset` initialises the set, `sigaddset` changes it, and `pthread_sigmask` reads it then.
+    unsafe {
+        libc::sigemptyset(faults.as_mut_ptr());
+        for signal in FAULTS {
+            libc::sigaddset(faults.as_mut_ptr(), signal);
+        }
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, faults.as_ptr(), ptr::null_mut());
+    }
+}
+
 /// Signals blocked in this thread, until it is dropped.
 pub(super) struct SignalsBlocked {
     before: libc::sigset_t,
@@ -305,9 +322,9 @@ impl SignalsBlocked {
         Self::but(&[])
     }
 
-    /// All but those that a thread raises by what it does itself, and that end the process if they are blocked.
+    /// All but [`FAULTS`].
     pub fn but_faults() -> io::Result<Self> {
-        Self::but(&[libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS])
+        Self::but(&FAULTS)
     }
 
     fn but(open: &[libc::c_int]) -> io::Result<Self> {

@@ -1,9 +1,14 @@
 /* Logs: in a buffer that the host drains, in a file, to a stream. */
-#define _POSIX_C_SOURCE 200809L /* for mkfifo */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <extism.h>
 
+#include "child.h"
 #include "guest.h"
 
 #define PATH "test_logging.log" /* in the directory that the test runs in */
@@ -223,6 +228,85 @@ static bool test_stderr(void) { return extism_log_file("stderr", "off"); }
 static bool test_dash(void) { return extism_log_file("-", "off"); }
 static bool test_default_stream(void) { return extism_log_file(NULL, "off"); }
 
+/* Standard error is a pipe from now on; returns the end to read from. */
+static int pipe_as_stderr(void) {
+  int ends[2];
+  if (pipe(ends) != 0 || dup2(ends[1], STDERR_FILENO) < 0) return -1;
+  close(ends[1]);
+  return ends[0];
+}
+
+/* Whoever reads the log may go: that does not end the process, though SIGPIPE would. */
+static bool test_a_reader_that_goes(void) {
+  signal(SIGPIPE, SIG_DFL);
+  int reader = pipe_as_stderr();
+  CHECK(reader >= 0 && extism_log_file("stderr", "info"));
+  ExtismPlugin *plugin = plugin_from(WAT);
+  CHECK_INT(call(plugin, "all"), 0);
+  char text[16];
+  CHECK(read(reader, text, sizeof text) == sizeof text);
+  close(reader);
+  for (int i = 0; i < 3; i++) CHECK_INT(call(plugin, "all"), 0);
+  extism_plugin_free(plugin);
+  return true;
+}
+
+static int free_in_child(ExtismPlugin *plugin) {
+  extism_plugin_free(plugin);
+  return 0;
+}
+
+/* Whoever reads the log may stop: no call is kept past its time for that, no other plug-in, and no fork. */
+static bool test_a_reader_that_stops(void) {
+  int reader = pipe_as_stderr();
+  CHECK(reader >= 0 && extism_log_file("stderr", "info"));
+  ExtismPlugin *plugin = plugin_limited(
+      GUEST(LOG("info"), DATA("one") FUNC("logs", "(loop $l (call $log_info " BLOCK(0, 3) ") (br $l))")
+            FUNC("once", "(call $log_info " BLOCK(0, 3) ")")),
+      "\"timeout_ms\": 300");
+  ExtismPlugin *other = plugin_from(WAT);
+  CHECK(plugin && other);
+  time_t began = time(NULL);
+  CHECK_INT(call(plugin, "logs"), 134);
+  CHECK(strcmp(extism_plugin_error(plugin), "timeout") == 0);
+  CHECK_INT(call(other, "all"), 0);
+  IN_CHILD(free_in_child(other));
+  CHECK(time(NULL) - began <= 10 * check_slowdown());
+  /* When it goes on, so does the log, with a line of its own. */
+  static char text[1 << 20];
+  CHECK(read(reader, text, sizeof text) > 0);
+  CHECK_INT(call(plugin, "once"), 0);
+  ssize_t length = read(reader, text, sizeof text - 1);
+  CHECK(length > 0);
+  text[length] = '\0';
+  const char *line = length > 1 && text[0] == '\n' ? text + 1 : text;
+  CHECK(line[4] == '-' && strstr(line, "INFO extism::pdk: one"));
+  extism_plugin_free(plugin);
+  extism_plugin_free(other);
+  return true;
+}
+
+/* The same for what a plug-in prints. */
+static bool test_what_a_plugin_prints(void) {
+  signal(SIGPIPE, SIG_DFL);
+  setenv("EXTISM_ENABLE_WASI_OUTPUT", "1", 1);
+  int reader = pipe_as_stderr();
+  ExtismPlugin *plugin = plugin_limited(
+      "(module (import \"wasi_snapshot_preview1\" \"fd_write\" (func $write (param i32 i32 i32 i32) (result i32)))"
+      "(memory (export \"memory\") 2) (data (i32.const 0) \"\\08\\00\\00\\00\\00\\80\\00\\00\")"
+      "(func $print (result i32) (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 65536)))"
+      "(func (export \"print\") (result i32) (call $print))"
+      "(func (export \"prints\") (loop $l (drop (call $print)) (br $l))))",
+      "\"timeout_ms\": 300");
+  CHECK(reader >= 0 && plugin);
+  CHECK_INT(call(plugin, "print"), 0);
+  CHECK_INT(call(plugin, "prints"), 134);
+  close(reader);
+  CHECK(call(plugin, "print") > 0); /* an error number */
+  extism_plugin_free(plugin);
+  return true;
+}
+
 int main(int argc, char **argv) {
   check_begin(argc, argv);
   RUN(test_lines);
@@ -242,5 +326,8 @@ int main(int argc, char **argv) {
   RUN(test_stderr);
   RUN(test_dash);
   RUN(test_default_stream);
+  RUN(test_a_reader_that_goes);
+  RUN(test_a_reader_that_stops);
+  RUN(test_what_a_plugin_prints);
   return check_end();
 }

@@ -1,6 +1,7 @@
 /* Handlers of signals that the host has: before the library's, after them, and with EXTISM_SIGNALS=0,
  * where the library has none. */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -176,6 +177,32 @@ static bool test_without_signals_nothing_is_installed(void) {
   return true;
 }
 
+/* A thread that has blocked all signals, as in programs that take them with sigwait or signalfd. */
+static void *trap_with_all_blocked(void *good) {
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, NULL);
+  ExtismPlugin *plugin = new_plugin(nothing);
+  *(bool *)good = traps_are_errors(plugin);
+  extism_plugin_free(plugin);
+  sigset_t now;
+  pthread_sigmask(SIG_SETMASK, NULL, &now);
+  NOTE(sigismember(&now, SIGTERM) && sigismember(&now, SIGUSR1)); /* the others stay blocked */
+  return NULL;
+}
+
+static bool test_all_signals_blocked(void) {
+  bool good = false;
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, trap_with_all_blocked, &good) == 0);
+  pthread_join(thread, NULL);
+  CHECK(good);
+  good = false;
+  trap_with_all_blocked(&good);
+  CHECK(good);
+  return true;
+}
+
 int main(int argc, char **argv) {
   check_begin(argc, argv);
   RUN(test_a_handler_before_ours);
@@ -184,5 +211,6 @@ int main(int argc, char **argv) {
   RUN(test_without_signals_no_handler_sees_a_trap);
   RUN(test_what_is_installed);
   RUN(test_without_signals_nothing_is_installed);
+  RUN(test_all_signals_blocked);
   return check_end();
 }

@@ -140,7 +140,7 @@ fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
 pub(super) struct Leftovers(AtomicU64);
 
 impl Leftovers {
-    fn count(&self) -> u32 {
+    pub(super) fn count(&self) -> u32 {
         count_in(self.0.load(Relaxed))
     }
 

@@ -22,7 +22,7 @@ mod way {
 /// What counting fuel adds to each block. Plug-ins without a fuel limit are held to the same.
 const FUEL: u64 = 2;
 
-/// What calls of imported functions become at most, where the library puts code in their place.
+/// What calls of some imported functions become: the library puts code in their place.
 const IMPORTED: Expansion = Expansion { operators: 16, ways: 3.0, calls: 1, operands: 0 };
 /// So many of that code's values meet where its blocks end.
 const IMPORTED_VALUES: u64 = 3;
@@ -34,7 +34,7 @@ fn squared(count: f64) -> f64 {
 /// One function, while it is read.
 pub struct Function<'a> {
     validator: &'a mut FuncValidator<ValidatorResources>,
-    imported_functions: u32,
+    imports: &'a [bool],
     frames: Vec<Frame>,
     locals: Vec<Local>,
     /// The locals that were used in the outermost loop that is open, and where that began.
@@ -97,10 +97,10 @@ struct Place {
 }
 
 impl<'a> Function<'a> {
-    pub fn new(validator: &'a mut FuncValidator<ValidatorResources>, imported_functions: u32) -> Self {
+    pub fn new(validator: &'a mut FuncValidator<ValidatorResources>, imports: &'a [bool]) -> Self {
         Self {
             validator,
-            imported_functions,
+            imports,
             frames: vec![Frame::default()],
             locals: Vec::new(),
             in_loop: Vec::new(),
@@ -215,7 +215,7 @@ impl<'a> Function<'a> {
         let expansion = expansion(operator, self.validator.resources(), |index| self.signature(index));
         self.expand(expansion);
         if let Operator::Call { function_index } | Operator::ReturnCall { function_index } = operator
-            && *function_index < self.imported_functions
+            && self.imports.get(*function_index as usize) == Some(&true)
         {
             self.expand(IMPORTED);
             self.block_values += IMPORTED_VALUES;

@@ -14,7 +14,7 @@ fn cost(wat: &str) -> Result<Cost, String> {
         if let Payload::ImportSection(imports) = &payload {
             let functions =
                 imports.clone().into_imports().filter(|i| matches!(i.as_ref().unwrap().ty, TypeRef::Func(_)));
-            functions.for_each(|_| cost.add_imported_function());
+            functions.for_each(|_| cost.add_imported_function(true));
         }
         if let Payload::TypeSection(groups) = &payload {
             for group in groups.clone() {

@@ -63,6 +63,11 @@ impl Function {
     }
 }
 
+/// Whether calls of the guest function of this name are replaced by instructions that have blocks.
+pub(super) fn becomes_blocks(name: &str) -> bool {
+    Function::named(name).is_some_and(|(function, ..)| function.needs_local())
+}
+
 /// Which calls are replaced in a module, and by what.
 pub(super) struct Calls<'a> {
     types: TypesRef<'a>,

@@ -9,13 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, fstat};
-
 use super::call::{Buffer, Call, slice, slice_mut};
 use super::descriptors::{Descriptor, Output};
 use super::errno::{Errno, Failed, Result};
 use crate::file_limit::{file_limit, too_large};
 use crate::state::interrupt::Interrupt;
+use crate::streams::write_some;
 
 /// Flags of a descriptor that guests may change.
 pub(super) const APPEND: u32 = 1;
@@ -248,25 +247,4 @@ fn write_all(stream: BorrowedFd<'_>, mut bytes: &[u8], interrupt: &Interrupt) ->
         }
     }
     Ok(())
-}
-
-/// Writes some bytes; what can be full, and stay so, is not waited for.
-fn write_some(stream: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    let found = fstat(stream)?;
-    match FileType::from_raw_mode(found.st_mode) {
-        #[cfg(target_os = "linux")]
-        FileType::Fifo | FileType::Socket => {
-            use rustix::io::{Errno, ReadWriteFlags, pwritev2};
-            // The offset that stands for a stream's own position.
-            match pwritev2(stream, &[io::IoSlice::new(bytes)], u64::MAX, ReadWriteFlags::NOWAIT) {
-                Err(Errno::NOSYS | Errno::NOTSUP) => {}
-                result => return Ok(result?),
-            }
-        }
-        FileType::RegularFile if file_limit().is_some_and(|limit| found.st_size.cast_unsigned() >= limit) => {
-            return Err(too_large());
-        }
-        _ => {}
-    }
-    Ok(rustix::io::write(stream, bytes)?)
 }

@@ -199,6 +199,23 @@ fn a_profile_that_there_is_none_of_changes_nothing() {
     in_child("a_profile_that_there_is_none_of_changes_nothing", &[("EXTISM_PROFILE", "gprof")], everything_works);
 }
 
+/// Wasmtime has no form for such a value.
+#[test]
+fn coredump_of_what_none_can_hold() {
+    let scratch = Scratch::new("coredump_of_what_none_can_hold");
+    in_child("coredump_of_what_none_can_hold", &[("EXTISM_COREDUMP", &scratch.file("core"))], || {
+        let plugin = Plugin::new(
+            r#"(global (mut exnref) (ref.null exn)) (func (export "trap") unreachable) (func (export "run"))"#,
+        );
+        for _ in 0..2 {
+            let (code, error) = plugin.run("trap").failure();
+            assert_eq!(code, 134, "{error}");
+            assert!(error.contains("unreachable"), "{error}");
+            assert_eq!(plugin.code("run"), 0);
+        }
+    });
+}
+
 /// How many threads compile is not for the environment to raise without end.
 #[test]
 fn no_thousands_of_threads_that_compile() {

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use extism_tests::{Setup, slowdown};
+use extism_tests::{HostFunction, Setup, Type, slowdown};
 
 use super::MIB;
 
@@ -381,6 +381,29 @@ fn table_instructions() {
         },
         200_000,
     );
+}
+
+/// Functions of nothing but calls are long, and no bombs.
+#[test]
+fn calls_of_imported_functions_pass() {
+    for (module, name, ty, call) in [
+        ("wasi_snapshot_preview1", "sched_yield", "(result i32)", "(drop (call $f))"),
+        ("extism:host/env", "alloc", "(param i64) (result i64)", "(drop (call $f (i64.const 1)))"),
+        ("extism:host/env", "load_u64", "(param i64) (result i64)", "(drop (call $f (i64.const 16)))"),
+        ("extism:host/env", "store_u8", "(param i64 i32)", "(call $f (i64.const 16) (i32.const 7))"),
+        ("extism:host/env", "input_length", "(result i64)", "(drop (call $f))"),
+        ("extism:host/env", "log_info", "(param i64)", "(call $f (i64.const 0))"),
+        ("extism:host/user", "user", "(param i64) (result i64)", "(drop (call $f (i64.const 1)))"),
+    ] {
+        let user = HostFunction::new("user", &[Type::I64], &[Type::I64], |_, _, _| {});
+        let text = format!(
+            r#"(module (import "{module}" "{name}" (func $f {ty})) (memory (export "memory") 1)
+               (func (export "run") {}))"#,
+            call.repeat(20_000)
+        );
+        let plugin = Setup::new(text).wasi().function(user).plugin();
+        assert!(plugin.has("run"), "{name}");
+    }
 }
 
 #[test]
