@@ -293,9 +293,10 @@ fn pool() -> PoolingAllocationConfig {
         .total_tables(POOL_INSTANCES)
         .table_elements(POOL_TABLE_ELEMENTS)
         .total_gc_heaps(POOL_INSTANCES)
-        // What an instance has used goes back to the system. To look for it by a scan of the page map is faster, but the
-        // scan passes over pages that are swapped out, which the next instance would get as they were.
-        .linear_memory_keep_resident(0)
+        // The first page of a memory, which most use, is cleared; all others go back to the system. To look for what was
+        // used by a scan of the page map is faster, but the scan passes over pages that are swapped out or being moved,
+        // which the next instance would get as they were.
+        .linear_memory_keep_resident(4096)
         .table_keep_resident(0)
         .pagemap_scan(Enabled::No);
     pool

@@ -383,6 +383,17 @@ fn table_instructions() {
     );
 }
 
+#[test]
+fn calls_of_imported_functions() {
+    try_sizes(
+        |n| {
+            let import = r#"(import "extism:host/env" "length" (func $l (param i64) (result i64)))"#;
+            module(import, &"(drop (call $l (i64.const 8)))".repeat(n))
+        },
+        350_000,
+    );
+}
+
 /// Functions of nothing but calls are long, and no bombs.
 #[test]
 fn calls_of_imported_functions_pass() {
