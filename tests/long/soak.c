@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -182,6 +183,7 @@ static void fail_to_make(uint64_t number) {
 struct slot {
   _Atomic(const ExtismCancelHandle *) handle;
   _Atomic(ExtismPlugin *) to_free;
+  atomic_bool looked_at; /* a cancel may be on its way, which must not reach the worker's next call */
 };
 static struct slot slots[MAX_THREADS];
 static sem_t something_to_end;
@@ -193,12 +195,15 @@ static void *end_calls(void *unused) {
     for (bool again = true; again;) {
       again = false;
       for (int i = 0; i < threads; i++) {
+        slots[i].looked_at = true;
         const ExtismCancelHandle *handle = slots[i].handle;
-        if (!handle) continue;
-        ExtismPlugin *plugin = atomic_exchange(&slots[i].to_free, NULL);
-        if (plugin) extism_plugin_free(plugin);
-        extism_plugin_cancel(handle); /* maybe before the call has begun: so again */
-        again = true;
+        if (handle) {
+          ExtismPlugin *plugin = atomic_exchange(&slots[i].to_free, NULL);
+          if (plugin) extism_plugin_free(plugin);
+          extism_plugin_cancel(handle); /* maybe before the call has begun: so again */
+          again = true;
+        }
+        slots[i].looked_at = false;
       }
       usleep(20);
     }
@@ -250,6 +255,7 @@ static bool end_call(struct worker *worker, ExtismPlugin *plugin, uint64_t choic
     /* Freed before the call began: then there is no call, and nothing to cancel. */
     if (ending.frees && code == -1) code = 134;
     slots[worker->number].handle = NULL;
+    while (slots[worker->number].looked_at) sched_yield();
   } else {
     code = extism_plugin_call_with_host_context(plugin, "ends", NULL, 0, &ending);
   }

@@ -94,6 +94,21 @@ fn read_through_pipe(
 mod tests {
     use super::*;
 
+    const PAGE: usize = 4096;
+
+    /// A page of zeros that can be read, in front of one that cannot; for good.
+    fn page_before_a_closed_one() -> *mut libc::c_void {
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing else; its second page is closed,
+        // to which no reference exists.
+        unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let base = libc::mmap(std::ptr::null_mut(), 2 * PAGE, libc::PROT_READ, flags, -1, 0);
+            assert_ne!(base, libc::MAP_FAILED);
+            assert_eq!(libc::mprotect(base.byte_add(PAGE), PAGE, libc::PROT_NONE), 0);
+            base
+        }
+    }
+
     /// Two ways to read.
     fn each_way(address: u64, length: u64) -> [io::Result<Vec<u8>>; 2] {
         let (mut reader, writer) = io::pipe().unwrap();
@@ -115,8 +130,8 @@ mod tests {
 
     #[test]
     fn what_is_not_readable_is_an_error() {
-        let byte = Box::new(1u8);
-        let here = std::ptr::from_ref(&*byte) as u64;
+        // What lies behind it is read up to where that ends, so it must be nobody else's.
+        let here = page_before_a_closed_one() as u64;
         for (address, length) in [
             (0, 1),
             (0, 8),
@@ -138,24 +153,13 @@ mod tests {
 
     #[test]
     fn a_range_that_ends_in_an_unreadable_page_is_an_error() {
-        let page = 4096;
-        // SAFETY: a new mapping at an address of the kernel's choice touches nothing else.
-        let base = unsafe {
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-            libc::mmap(std::ptr::null_mut(), 2 * page, libc::PROT_READ, flags, -1, 0)
-        };
-        assert_ne!(base, libc::MAP_FAILED);
-        // SAFETY: the second page is part of the mapping above, to which no reference exists.
-        let closed = unsafe { libc::mprotect(base.byte_add(page), page, libc::PROT_NONE) };
-        assert_eq!(closed, 0);
-        let last = base as u64 + page as u64;
+        let base = page_before_a_closed_one();
+        let last = base as u64 + PAGE as u64;
         for result in each_way(last - 10, 10) {
             assert_eq!(result.unwrap(), [0; 10]);
         }
         for result in each_way(last - 10, 11) {
             assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EFAULT));
         }
-        // SAFETY: unmaps exactly the mapping above, to which no reference exists.
-        unsafe { libc::munmap(base, 2 * page) };
     }
 }
