@@ -9,6 +9,7 @@ CARGO   ?= cargo
 CFLAGS  ?= -O2
 INSTALL ?= install
 
+SYMBOLS := $(abspath $(or $(CARGO_TARGET_DIR),target)/symbols)/libextism.so
 BUILT   := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 DEMOS   := hello host_function
@@ -54,8 +55,10 @@ asan:  ## the suites under AddressSanitizer; PARTS="units library" chooses
 tsan:  ## the unit tests under ThreadSanitizer; needs the source of Rust's standard library
 	tests/long/tsan.sh
 
-valgrind: library  ## examples and tests under memcheck; PARTS="examples c rust" chooses
-	EXTISM_LIB=$${EXTISM_LIB:-$(BUILT)/libextism.so} tests/long/valgrind.sh $(PARTS)
+# What is suppressed goes by the names of functions.
+valgrind:  ## examples and tests under memcheck; PARTS="examples c rust" chooses
+	$(CARGO) build --profile symbols --locked -p libextism
+	EXTISM_LIB=$${EXTISM_LIB:-$(SYMBOLS)} tests/long/valgrind.sh $(PARTS)
 
 bombs: library  ## modules that are dear to compile, up to the dearest that passes
 	EXTISM_LIB=$${EXTISM_LIB:-$(BUILT)/libextism.so} tests/long/bombs.sh
@@ -115,7 +118,7 @@ bench-profile: build/bench/worker  ## instructions of each function for some met
 	$(CARGO) build --profile symbols --locked -p libextism
 	CACHE=$(CACHE) tests/fetch/reference.sh
 	CACHE=$(CACHE) tests/fetch/go-sdk.sh
-	EXTISM_LIB=$${EXTISM_LIB:-$(abspath $(or $(CARGO_TARGET_DIR),target)/symbols)/libextism.so} CACHE=$(CACHE) \
+	EXTISM_LIB=$${EXTISM_LIB:-$(SYMBOLS)} CACHE=$(CACHE) \
 		benches/profile.py $(BENCH)
 
 bench-winch: bench-tools  ## compile times of Winch, which wants a Wasmtime of its own (many minutes)

@@ -9,7 +9,7 @@ ROOT=$(cd "$(dirname "$0")/../.." && pwd)
 need valgrind 'apt-get install valgrind'
 [ $# -gt 0 ] || set -- examples c rust
 cd "$ROOT" || exit 1
-export EXTISM_LIB=${EXTISM_LIB:-$ROOT/target/release/libextism.so} EXTISM_INCLUDE=$ROOT/include OUT=$ROOT/build/valgrind ROOT
+export EXTISM_LIB=${EXTISM_LIB:-$ROOT/target/symbols/libextism.so} EXTISM_INCLUDE=$ROOT/include OUT=$ROOT/build/valgrind ROOT
 export EXTISM_TEST_SLOWDOWN=${EXTISM_TEST_SLOWDOWN:-30}
 # Traps that are raised by a signal are, to valgrind, what they would be in any other program: faults.
 export EXTISM_SIGNALS=0
