@@ -39,6 +39,7 @@ for part in "$@"; do
             left_out='bombs::.*|bounds::log_lines_that_nobody_drains_end|bounds::many_small_blocks|stacks::.*'
             left_out="$left_out|endless::a_bulk_instruction_is_bounded_by_its_size|wasi::every_function_of_wasi_with_.*"
             left_out="$left_out|greedy::every_kind_of_memory_ends_at_the_limit|nested::plugins_that_make_plugins_without_end"
+            left_out="$left_out|.*_gives?_(everything|its_memory)_back|commands::a_command_may_be_called_without_end"
             left_out="$left_out|little_address_space|processes_share_a_folder|profile_for_vtune"
             # shellcheck disable=SC2086
             LEFT_OUT=$left_out sanitized tests/rust/run.sh ${TESTS:-}
