@@ -216,6 +216,25 @@ fn coredump_of_what_none_can_hold() {
     });
 }
 
+/// A FIFO that nobody reads, or writes to.
+#[test]
+fn fifos_are_not_waited_for() {
+    let scratch = Scratch::new("fifos_are_not_waited_for");
+    let fifo = scratch.file("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for variable in ["EXTISM_COREDUMP", "EXTISM_MEMDUMP", "EXTISM_CACHE_CONFIG"] {
+        in_child("fifos_are_not_waited_for", &[(variable, &fifo)], || {
+            within(20, || {
+                let plugin = Plugin::new(TRAPS);
+                for _ in 0..2 {
+                    assert_eq!(plugin.run("trap").failure().0, 134);
+                    assert_eq!(plugin.code("run"), 0);
+                }
+            });
+        });
+    }
+}
+
 /// How many threads compile is not for the environment to raise without end.
 #[test]
 fn no_thousands_of_threads_that_compile() {

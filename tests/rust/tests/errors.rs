@@ -299,3 +299,13 @@ fn an_exception_that_nothing_catches_is_gone_with_its_call() {
         assert_eq!(plugin.code("run"), 5);
     }
 }
+
+/// Some messages say what a host has asked for, however long that is.
+#[test]
+fn messages_are_cut() {
+    let plugin = Plugin::new(r#"(func (export "run"))"#);
+    let (code, error) = plugin.run(&"ä".repeat(1 << 20)).failure();
+    assert_eq!(code, -1);
+    assert!(error.starts_with("Function not found") && error.len() <= 256 * 1024, "{} bytes", error.len());
+    assert_eq!(plugin.code("run"), 0);
+}
