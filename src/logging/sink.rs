@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,6 @@ use super::buffer::Buffer;
 use super::filter::Filter;
 use super::line;
 use crate::error::{Error, Result};
-use crate::file_limit::{file_limit, too_large};
 use crate::streams::{is_ready, write_some};
 
 /// A filter and the place where the lines go that pass it.
@@ -159,7 +158,7 @@ impl Stream {
                         self.is_stuck = true;
                         break;
                     }
-                    is_ready(stream, left.min(Duration::from_millis(50)));
+                    is_ready(stream, left);
                 }
                 // Nobody can be told.
                 Ok(0) | Err(_) => break,
@@ -210,7 +209,7 @@ impl LogFile {
 fn write(file: &File, bytes: &[u8]) -> usize {
     let mut rest = bytes;
     while !rest.is_empty() {
-        match write_to_file(file, rest) {
+        match write_some(file.as_fd(), rest) {
             Ok(count @ 1..) => rest = rest.get(count..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // Nobody can be told.
@@ -218,16 +217,6 @@ fn write(file: &File, bytes: &[u8]) -> usize {
         }
     }
     bytes.len() - rest.len()
-}
-
-/// Writes some bytes, if that does not end the process.
-fn write_to_file(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
-    if let Some(limit) = file_limit()
-        && file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() >= limit)
-    {
-        return Err(too_large());
-    }
-    file.write(bytes)
 }
 
 fn is_fifo(file: &File) -> bool {

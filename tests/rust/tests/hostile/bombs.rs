@@ -383,15 +383,15 @@ fn table_instructions() {
     );
 }
 
+/// A function of so many calls of a guest function `(i64) -> TYPE`.
+fn calls_of(name: &str, ty: &str, count: usize) -> String {
+    let import = format!(r#"(import "extism:host/env" "{name}" (func $l (param i64) (result {ty})))"#);
+    module(&import, &"(drop (call $l (i64.const 8)))".repeat(count))
+}
+
 #[test]
 fn calls_of_imported_functions() {
-    try_sizes(
-        |n| {
-            let import = r#"(import "extism:host/env" "length" (func $l (param i64) (result i64)))"#;
-            module(import, &"(drop (call $l (i64.const 8)))".repeat(n))
-        },
-        350_000,
-    );
+    try_sizes(|n| calls_of("length", "i64", n), 350_000);
 }
 
 /// Functions of nothing but calls are long, and no bombs.
@@ -419,13 +419,7 @@ fn calls_of_imported_functions_pass() {
 
 #[test]
 fn input_that_is_loaded() {
-    try_sizes(
-        |n| {
-            let import = r#"(import "extism:host/env" "input_load_u8" (func $l (param i64) (result i32)))"#;
-            module(import, &"(drop (call $l (i64.const 8)))".repeat(n))
-        },
-        350_000,
-    );
+    try_sizes(|n| calls_of("input_load_u8", "i32", n), 350_000);
 }
 
 // Exceptions.
