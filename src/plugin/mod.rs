@@ -3,6 +3,8 @@
 #[cfg(feature = "runtime")]
 mod compiled;
 mod errors;
+#[cfg(feature = "runtime")]
+pub(crate) mod ids;
 pub(crate) mod manifest;
 #[cfg(feature = "runtime")]
 #[allow(unsafe_code)] // a plug-in that may be gone

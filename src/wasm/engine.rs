@@ -241,6 +241,11 @@ pub(super) fn engine(key: EngineKey) -> Result<Engine> {
     engine.ok_or_else(|| error.unwrap_or_else(refused))
 }
 
+/// Whether the engine of this configuration was started, or cannot be.
+pub(super) fn is_known(key: EngineKey) -> bool {
+    ENGINES.lock().contains_key(&key)
+}
+
 /// Makes all guests look at their deadlines and cancel flags.
 pub(crate) fn tick() {
     ENGINES.lock().values().flatten().for_each(Engine::increment_epoch);
@@ -293,11 +298,11 @@ fn pool() -> PoolingAllocationConfig {
         .total_tables(POOL_INSTANCES)
         .table_elements(POOL_TABLE_ELEMENTS)
         .total_gc_heaps(POOL_INSTANCES)
-        // The first page of a memory, which most use, is cleared; all others go back to the system. To look for what was
-        // used by a scan of the page map is faster, but the scan passes over pages that are swapped out or being moved,
-        // which the next instance would get as they were.
+        // The first page of a memory and of a table, which most use, is cleared; all others go back to the system. To
+        // look for what was used by a scan of the page map is faster, but the scan passes over pages that are swapped
+        // out or being moved, which the next instance would get as they were.
         .linear_memory_keep_resident(4096)
-        .table_keep_resident(0)
+        .table_keep_resident(4096)
         .pagemap_scan(Enabled::No);
     pool
 }

@@ -11,6 +11,7 @@ mod cache;
 mod disk;
 
 use std::sync::Arc;
+use std::thread;
 
 use wasmtime::{Engine, Module};
 
@@ -18,6 +19,7 @@ use super::engine::{self, EngineKey, POOL_TABLE_ELEMENTS, Registered};
 use super::limits::{MEMORY_MAX, TABLE_ELEMENT};
 use super::link::{SourceModule, describe};
 use super::rewrite::{self, Places, Taken};
+use super::watchdog::SignalsBlocked;
 use crate::error::{Error, Result};
 use crate::guest::TABLE;
 
@@ -58,8 +60,8 @@ type Id = [u8; 32];
 ///
 /// Not a module, not a valid one, or one that may not be compiled; the message names the module.
 pub(super) fn load(key: EngineKey, source: &SourceModule<'_>, append: Option<Taken<'_>>) -> Result<Registered<Part>> {
-    let home = Home::new(key, append.is_some())?;
-    let id = identify(&home.engine, &source.bytes, append);
+    let (home, content) = start(key, append.is_some(), &source.bytes)?;
+    let id = identify(&home.engine, &content, append);
     let key = if home.is_pool { key.pooled() } else { key };
     let tell = |how: &str| {
         let length = source.bytes.len();
@@ -125,8 +127,32 @@ pub(super) fn without_pool(key: EngineKey, part: &Part) -> Result<Registered<Par
     home.load(Facts::clone(&part.facts), |engine| unsafe { Module::deserialize(engine, &artifact) })
 }
 
-/// The hash of everything that decides what the code of these bytes is. The bytes come last: they may be anything.
-fn identify(engine: &Engine, bytes: &[u8], append: Option<Taken<'_>>) -> Id {
+/// The first engine starts in about the time in which so many bytes are hashed.
+const LONG: usize = 512 * 1024;
+
+const HASH_STACK: usize = 256 * 1024;
+
+/// Where these bytes are to live as a module, and their hash.
+fn start(key: EngineKey, pooled: bool, bytes: &[u8]) -> Result<(Home, blake3::Hash)> {
+    let known = engine::is_known(if pooled { key.pooled() } else { key });
+    if known || bytes.len() < LONG {
+        return Ok((Home::new(key, pooled)?, blake3::hash(bytes)));
+    }
+    thread::scope(|scope| {
+        // Signals of the host stay with threads of the host.
+        let hashing = SignalsBlocked::but_faults().and_then(|_blocked| {
+            let thread = thread::Builder::new().name("extism-hash".to_owned()).stack_size(HASH_STACK);
+            thread.spawn_scoped(scope, || blake3::hash(bytes))
+        });
+        let home = Home::new(key, pooled);
+        // Where there is no thread to be had, this one hashes.
+        let content = hashing.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| blake3::hash(bytes));
+        Ok((home?, content))
+    })
+}
+
+/// The hash of everything that decides what the code of a module with this content is.
+fn identify(engine: &Engine, content: &blake3::Hash, append: Option<Taken<'_>>) -> Id {
     /// Hands what is hashed on to BLAKE3.
     struct Digest<'a>(&'a mut blake3::Hasher);
 
@@ -155,7 +181,7 @@ fn identify(engine: &Engine, bytes: &[u8], append: Option<Taken<'_>>) -> Id {
             hasher.update(b"\0")
         }
     };
-    *hasher.update(bytes).finalize().as_bytes()
+    *hasher.update(content.as_bytes()).finalize().as_bytes()
 }
 
 fn compile(id: &Id, home: &Home, bytes: &[u8], append: Option<Taken<'_>>) -> Result<Registered<Part>> {
