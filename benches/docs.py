@@ -133,12 +133,14 @@ def profiles(run) -> str:
         for name, count in result["functions"][:12]:
             if rest < total / 10:
                 break
-            lines.append([name if name.startswith("code") else f"`{name}`", f"{count:,.0f}", f"{count / total:.0%}"])
+            is_function = ("::" in name or "_" in name) and " " not in name
+            lines.append([f"`{name}`" if is_function else name, f"{count:,.0f}", f"{count / total:.0%}"])
             rest -= count
         lines.append(["all others", f"{rest:,.0f}", f"{rest / total:.0%}"])
-        table = figures.markdown_table(["function", "instructions", "share"], lines)
-        texts.append(f"**{names[key]}**: {total:,.0f} instructions for each {result['unit']}.\n\n{table}")
-    return "\n\n".join([*texts, f"Counted at commit `{run['commit']}`."])
+        unit = result["unit"]
+        table = figures.markdown_table(["what", unit.split()[0], "share"], lines)
+        texts.append(f"**{names[key]}**: {total:,.0f} {unit}.\n\n{table}")
+    return "\n\n".join([*texts, f"Found at commit `{run['commit']}`."])
 
 
 def insert(path, name, text):

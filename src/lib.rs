@@ -29,6 +29,8 @@ mod logging;
 mod memory;
 mod plugin;
 mod registry;
+#[allow(unsafe_code)] // masks of threads
+mod signals;
 mod state;
 #[allow(unsafe_code)]
 mod streams;

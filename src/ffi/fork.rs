@@ -20,7 +20,7 @@ use super::args;
 use super::handles::{self, HeldHandles};
 use crate::guest::http;
 use crate::logging;
-use crate::plugin::{Plugin, ids, turn};
+use crate::plugin::{Plugin, turn};
 use crate::state::interrupt;
 use crate::sync::{Mutex, MutexGuard};
 use crate::wasm::{engine, slot, stack, traps, watchdog};
@@ -59,7 +59,6 @@ struct Held {
     threads: stack::HeldThreads,
     watchdog: watchdog::Held,
     waits: turn::HeldWaits,
-    ids: ids::Held,
     _messages: args::HeldMessages,
     handles: HeldHandles,
     _traps: traps::Held,
@@ -71,7 +70,6 @@ extern "C" fn before() {
     let traps = traps::hold();
     let handles = handles::hold();
     let messages = args::hold();
-    let ids = ids::hold();
     let waits = turn::hold();
     let watchdog = watchdog::hold();
     let threads = stack::hold();
@@ -82,7 +80,6 @@ extern "C" fn before() {
         threads,
         watchdog,
         waits,
-        ids,
         _messages: messages,
         handles,
         _traps: traps,
@@ -102,7 +99,6 @@ extern "C" fn in_child() {
     held.threads.forget_parent();
     held.watchdog.forget_parent();
     held.waits.forget_parent();
-    held.ids.forget_parent();
     let plugins: Vec<Arc<Plugin>> = held.handles.plugins();
     drop(held);
     plugins.iter().for_each(|plugin| plugin.go_on_in_child());

@@ -1,7 +1,7 @@
 //! # The library
 //!
 //! The library stays loaded once it was: dlclose does nothing. It starts threads only when it needs
-//! them (for timeouts, to compile, for HTTP, for callers with little stack).
+//! them (for timeouts, for large modules, for HTTP, for callers with little stack).
 //!
 //! Signals. Traps of plug-ins arrive as SIGSEGV, SIGILL, SIGFPE or SIGBUS; the library's handlers
 //! pass on what is not theirs. A handler that a program installs after its first plug-in (a crash

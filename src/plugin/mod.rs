@@ -3,8 +3,6 @@
 #[cfg(feature = "runtime")]
 mod compiled;
 mod errors;
-#[cfg(feature = "runtime")]
-pub(crate) mod ids;
 pub(crate) mod manifest;
 #[cfg(feature = "runtime")]
 #[allow(unsafe_code)] // a plug-in that may be gone

@@ -11,7 +11,6 @@ use uuid::Uuid;
 
 use super::compiled::Compiled;
 use super::errors::{Errors, Texts};
-use super::ids;
 use super::turn::{Held, Occupant, Refused, Turn, thread_token};
 use crate::error::{Error, Result};
 use crate::memory;
@@ -90,7 +89,7 @@ impl Plugin {
     /// A plug-in under this handle, whose callbacks are given the handle `current`. `retire` takes it out of the
     /// registry once it was freed and no call runs in it any more.
     pub fn new(compiled: &Compiled, handle: u64, current: u64, retire: fn(u64)) -> Self {
-        let id = ids::fresh();
+        let id = Uuid::new_v4();
         let interrupt = Arc::new(Interrupt::new());
         let config = Arc::new(Mutex::new(compiled.config.clone()));
         let state = State::new(id, Arc::clone(&interrupt), Arc::clone(&config), compiled.max_var_bytes);

@@ -6,7 +6,7 @@
 
 use std::thread;
 
-use super::watchdog::SignalsBlocked;
+use crate::signals::SignalsBlocked;
 use crate::sync::Mutex;
 
 /// More of them are of no use for one module.
@@ -32,7 +32,6 @@ pub(super) fn are_there() -> bool {
 }
 
 fn make() -> Pool {
-    // Signals of the host stay with threads of the host.
     let Ok(_blocked) = SignalsBlocked::but_faults() else {
         return Pool::Wanted;
     };

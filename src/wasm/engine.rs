@@ -241,7 +241,7 @@ pub(super) fn engine(key: EngineKey) -> Result<Engine> {
     engine.ok_or_else(|| error.unwrap_or_else(refused))
 }
 
-/// Whether the engine of this configuration was started, or cannot be.
+/// Whether this engine was started, or is one with a pool that cannot be had.
 pub(super) fn is_known(key: EngineKey) -> bool {
     ENGINES.lock().contains_key(&key)
 }

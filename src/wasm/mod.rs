@@ -39,7 +39,7 @@ pub(crate) mod stack;
 #[allow(unsafe_code)] // a handler of signals
 pub(crate) mod traps;
 mod wasi;
-#[allow(unsafe_code)] // signal masks
+#[allow(unsafe_code)] // how exactly its thread wakes
 pub(crate) mod watchdog;
 
 #[cfg(any(test, fuzzing))]

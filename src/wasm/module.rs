@@ -19,9 +19,9 @@ use super::engine::{self, EngineKey, POOL_TABLE_ELEMENTS, Registered};
 use super::limits::{MEMORY_MAX, TABLE_ELEMENT};
 use super::link::{SourceModule, describe};
 use super::rewrite::{self, Places, Taken};
-use super::watchdog::SignalsBlocked;
 use crate::error::{Error, Result};
 use crate::guest::TABLE;
+use crate::signals::SignalsBlocked;
 
 pub(super) use cache::{Held, hold};
 
@@ -60,7 +60,7 @@ type Id = [u8; 32];
 ///
 /// Not a module, not a valid one, or one that may not be compiled; the message names the module.
 pub(super) fn load(key: EngineKey, source: &SourceModule<'_>, append: Option<Taken<'_>>) -> Result<Registered<Part>> {
-    let (home, content) = start(key, append.is_some(), &source.bytes)?;
+    let (home, content) = home_and_hash(key, append.is_some(), &source.bytes)?;
     let id = identify(&home.engine, &content, append);
     let key = if home.is_pool { key.pooled() } else { key };
     let tell = |how: &str| {
@@ -127,19 +127,20 @@ pub(super) fn without_pool(key: EngineKey, part: &Part) -> Result<Registered<Par
     home.load(Facts::clone(&part.facts), |engine| unsafe { Module::deserialize(engine, &artifact) })
 }
 
-/// The first engine starts in about the time in which so many bytes are hashed.
+/// Bytes of a module that take as long to hash as a thread takes to start, several times over.
 const LONG: usize = 512 * 1024;
 
-const HASH_STACK: usize = 256 * 1024;
+/// BLAKE3 goes as deep as the logarithm of the length.
+const HASH_STACK: usize = 1 << 20;
 
-/// Where these bytes are to live as a module, and their hash.
-fn start(key: EngineKey, pooled: bool, bytes: &[u8]) -> Result<(Home, blake3::Hash)> {
+/// Where these bytes are to live as a module, and their hash. A thread hashes them while this one starts the engine, if
+/// that is not there yet.
+fn home_and_hash(key: EngineKey, pooled: bool, bytes: &[u8]) -> Result<(Home, blake3::Hash)> {
     let known = engine::is_known(if pooled { key.pooled() } else { key });
     if known || bytes.len() < LONG {
         return Ok((Home::new(key, pooled)?, blake3::hash(bytes)));
     }
     thread::scope(|scope| {
-        // Signals of the host stay with threads of the host.
         let hashing = SignalsBlocked::but_faults().and_then(|_blocked| {
             let thread = thread::Builder::new().name("extism-hash".to_owned()).stack_size(HASH_STACK);
             thread.spawn_scoped(scope, || blake3::hash(bytes))

@@ -23,8 +23,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::watchdog;
 use crate::error::{Error, Result};
+use crate::signals;
 use crate::sync::{Condvar, Mutex};
 use crate::thread;
 
@@ -109,7 +109,7 @@ fn measure() -> (usize, usize) {
             known
         }
     };
-    watchdog::let_faults_through();
+    signals::let_faults_through();
     let has_data = ENDING.try_with(|_| ()).is_ok();
     let ends = if known && has_data { (base.addr(), base.addr().saturating_add(size)) } else { NOWHERE };
     thread::current(|thread| thread.stack.set(ends));

@@ -87,6 +87,13 @@ static inline ExtismPlugin *plugin_limited(const char *wat, const char *fields) 
   return plugin_from(text);
 }
 
+/* A module with nothing in it but 1 MiB of padding (a custom section). The first of its kind in a
+ * process is hashed by a thread. */
+static inline ExtismPlugin *plugin_padded(void) {
+  static uint8_t module[13 + (1 << 20)] = {0, 'a', 's', 'm', 1, 0, 0, 0, 0, 0x81, 0x80, 0x40};
+  return extism_plugin_new(module, sizeof module, NULL, 0, false, NULL);
+}
+
 static inline int32_t call(ExtismPlugin *plugin, const char *function) {
   return extism_plugin_call(plugin, function, NULL, 0);
 }

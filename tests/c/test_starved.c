@@ -68,6 +68,19 @@ static bool times_out(ExtismPlugin *plugin) {
   return true;
 }
 
+/* The first large module is hashed by a thread, or without one. */
+static bool test_large_module_without_threads(void) {
+  no_threads = true;
+  refused = 0;
+  ExtismPlugin *plugin = plugin_padded();
+  no_threads = false;
+  CHECK(plugin && refused > 0);
+  CHECK_INT(call(plugin, "run"), -1);
+  CHECK_CONTAINS(extism_plugin_error(plugin), "run");
+  extism_plugin_free(plugin);
+  return true;
+}
+
 /* Compiling wants threads, and does without. */
 static bool test_creation_without_threads(void) {
   no_threads = true;
@@ -215,6 +228,7 @@ static bool test_without_address_space(void) {
 
 int main(int argc, char **argv) {
   check_begin(argc, argv);
+  RUN(test_large_module_without_threads);
   RUN(test_creation_without_threads);
   RUN(test_deadlines_without_threads);
   RUN(test_requests_without_threads);

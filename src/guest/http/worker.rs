@@ -2,8 +2,8 @@
 //!
 //! Looking a name up and connecting can't be interrupted. The thread that is left behind ends by its own bound in
 //! time, its connections are closed under it, and it holds nothing of the plug-in but [`Interrupt`] and
-//! [`Policy`]: the body of its request is taken from it. How many may be left behind at a time is bounded, for a policy and for the process; those that
-//! are waited for are as many as threads of the host wait.
+//! [`Policy`]: the body of its request is taken from it. How many may be left behind at a time is bounded, for a policy
+//! and for the process; those that are waited for are as many as threads of the host wait.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,6 +17,7 @@ use super::policy::Policy;
 use super::request::Request;
 use super::{Failure, Response, exchange};
 use crate::error::{Error, Result};
+use crate::signals::SignalsBlocked;
 use crate::state::interrupt::{Interrupt, Woken};
 
 /// Threads that may be left behind by the plug-ins of one policy.
@@ -54,9 +55,12 @@ pub(super) fn run(
         slot: Arc::new(Mutex::new(Slot::Open)),
     };
     let (client, slot) = (worker.client.clone(), Arc::clone(&worker.slot));
-    thread::Builder::new().name("extism-http".to_owned()).spawn(move || worker.run(request, ends)).map_err(
-        |error| Failure::Error(Error::new(format!("{description}: no thread could be started for it: {error}"))),
-    )?;
+    let started = SignalsBlocked::but_faults().and_then(|_blocked| {
+        thread::Builder::new().name("extism-http".to_owned()).spawn(move || worker.run(request, ends))
+    });
+    started.map_err(|error| {
+        Failure::Error(Error::new(format!("{description}: no thread could be started for it: {error}")))
+    })?;
     let limit = if interrupt.deadline().is_none() { Some(limit) } else { None };
     let woken = match interrupt.wait_for(limit, || take(&slot)) {
         Ok(result) => return result.map_err(Failure::Error),

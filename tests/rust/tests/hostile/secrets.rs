@@ -188,6 +188,35 @@ fn a_new_plugin_finds_nothing_of_those_before_it() {
     });
 }
 
+/// The same of tables, which are larger than the part of one that stays in memory, and grow.
+#[test]
+fn a_new_plugin_finds_nothing_in_tables() {
+    let guest = |kind: &str, value: &str| {
+        let body = format!(
+            r#"(table $t 700 20000 {kind}) (func $f) (elem declare func $f)
+               (func (export "run") (local $i i32) (local $seen i64)
+                 (drop (table.grow $t (ref.null {heap}) (i32.const 5000)))
+                 (loop $next
+                   (if (i32.eqz (ref.is_null (table.get $t (local.get $i))))
+                     (then (local.set $seen (i64.add (local.get $seen) (i64.const 1)))))
+                   (table.set $t (local.get $i) ({value}))
+                   (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (table.size $t))))
+                 (call $note (local.get $seen)) (call $note_i32 (table.size $t)))"#,
+            heap = kind.trim_end_matches("ref"),
+        );
+        Setup::guest(&body).compile()
+    };
+    within(60, move || {
+        let kinds = [guest("funcref", "ref.func $f"), guest("anyref", "ref.i31 (local.get $i)")];
+        for round in 0..200 {
+            let compiled = &kinds[round % 2];
+            for plugin in [compiled.plugin(), compiled.plugin()] {
+                assert_eq!(plugin.notes("run", ""), [0, 5700], "round {round}");
+            }
+        }
+    });
+}
+
 #[test]
 fn what_host_functions_and_responses_put_into_memory_is_gone_too() {
     within(60, || {

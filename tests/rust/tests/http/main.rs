@@ -7,6 +7,8 @@ mod policy;
 mod redirects;
 mod urls;
 
+use std::sync::{Arc, Mutex};
+
 use extism_tests::{Plugin, Reply, Request, Server, Setup, Value, json, within};
 
 use client::{echo, fails, get, local, send};
@@ -23,6 +25,41 @@ fn get_and_post() {
         assert!(first.body.is_empty() && first.headers["user-agent"].starts_with("libextism/"));
         assert_eq!(second.headers["content-type"], "text/x");
         assert_eq!(second.headers["content-length"], "8");
+    });
+}
+
+/// The threads of the library, and whether each has the signals blocked that hosts handle.
+fn threads_and_masks() -> Vec<(String, bool)> {
+    let hosts = [libc::SIGHUP, libc::SIGINT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM, libc::SIGTERM, libc::SIGCHLD];
+    let look = |task: std::path::PathBuf| {
+        let name = std::fs::read_to_string(task.join("comm")).ok()?;
+        let status = std::fs::read_to_string(task.join("status")).ok()?;
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?;
+        let mask = u64::from_str_radix(mask.trim(), 16).unwrap();
+        Some((name.trim().to_owned(), hosts.iter().all(|signal| mask & 1 << (signal - 1) != 0)))
+    };
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let threads = tasks.filter_map(|task| look(task.unwrap().path()));
+    threads.filter(|(name, _)| name.starts_with("extism-")).collect()
+}
+
+#[test]
+fn signals_stay_with_threads_of_the_host() {
+    within(20, || {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let server = Server::new({
+            let seen = Arc::clone(&seen);
+            move |_| {
+                *seen.lock().unwrap() = threads_and_masks();
+                Reply::new(200, "")
+            }
+        });
+        assert_eq!(send(&local(), get(server.url("/"))).0, 200);
+        let seen = seen.lock().unwrap();
+        for name in ["extism-http", "extism-watchdog"] {
+            assert!(seen.iter().any(|(thread, _)| thread.starts_with(name)), "{name} is not among {seen:?}");
+        }
+        assert!(seen.iter().all(|(_, blocked)| *blocked), "{seen:?}");
     });
 }
 
