@@ -114,7 +114,7 @@ bench-peers: bench-tools  ## the other Extism runtimes: JavaScript, Go, Chicory
 	$(BENCH_ENV) benches/peers.py $(BENCH_ONLY)
 
 # With the names of functions: the release library but for that, in a folder of its own.
-bench-profile: build/bench/worker  ## instructions of each function for some metrics, BENCH=call_empty; needs valgrind
+bench-profile: build/bench/worker  ## where time, memory and bytes of some metrics go, BENCH=call_empty; needs valgrind, perf
 	$(CARGO) build --profile symbols --locked -p libextism
 	CACHE=$(CACHE) tests/fetch/reference.sh
 	CACHE=$(CACHE) tests/fetch/go-sdk.sh

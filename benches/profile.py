@@ -183,19 +183,26 @@ def crates(library):
     return sorted(counts.items(), key=lambda pair: -pair[1])
 
 
+def missing(metric):
+    """The program that the metric's profile needs, if it is not installed."""
+    if metric.key == "library_size" or metric.key.startswith("resident"):
+        return None
+    tool = "perf" if metric.key in SAMPLED else "valgrind"
+    return None if shutil.which(tool) else tool
+
+
 def profile(contestant, metric, args):
     """What the metric consists of: the unit, the whole, and its parts."""
+    if metric.key == "library_size":
+        found = crates(args.library)
+        return {"unit": "bytes of the library", "total": sum(size for _, size in found), "functions": found}
     if metric.key in SAMPLED:
-        if not shutil.which("perf"):
-            sys.exit(f"{metric.key} is sampled by perf, which is not installed")
         found = samples(contestant, metric)
         what = "samples" if SAMPLED[metric.key] is None else "samples in madvise"
         return {"unit": what, "total": sum(count for _, count in found), "functions": found}
     if metric.key.startswith("resident"):
         found = mappings(contestant, metric)
         return {"unit": "bytes of a plug-in", "total": sum(size for _, size in found), "functions": found}
-    if not shutil.which("valgrind"):
-        sys.exit("valgrind is not installed")
     counts, iterations = instructions(contestant, metric, args.iterations)
     per = iterations * metric.per
     total = counts.pop("PROGRAM TOTALS") / per
@@ -229,18 +236,18 @@ def main():
         return
     profiles = {"kind": "profiles", "commit": run.commit(), "complete": True, "results": {}}
     for metric in metrics:
-        if metric.key == "library_size":
-            found = crates(args.library)
-            result = {"unit": "bytes of the library", "total": sum(size for _, size in found), "functions": found}
-        else:
-            result = profile(ours, metric, args)
+        if missing(metric):
+            print(f"{metric.key}: skipped, {missing(metric)} is not installed", flush=True)
+            continue
+        result = profile(ours, metric, args)
         result["functions"] = result["functions"][:args.lines]
         profiles["results"][metric.key] = result
         print(f"{metric.key}: {result['unit']}\n{result['total']:14,.1f}  in all", flush=True)
         for name, count in result["functions"]:
             print(f"{count:14,.1f}  {name[:110]}")
     # A part does not take the place of what the documents show.
-    name = "profiles.json" if args.metrics == DOCUMENTED else "profiles-part.json"
+    whole = list(profiles["results"]) == DOCUMENTED.split(",")
+    name = "profiles.json" if whole else "profiles-part.json"
     out = ROOT / "build/bench" / name
     out.write_text(json.dumps(profiles, indent=1) + "\n")
     print(f"written to {out.relative_to(ROOT)}")
