@@ -6,7 +6,7 @@
 # SOURCES are the programs to run (tests/c/test_*.c if it is not set), FILTER chooses tests by a part of
 # their names, EXTISM_TEST_SLOWDOWN multiplies the deadlines.
 # What failed is said once more at the end, where the output of a long run is looked at first.
-# RUN_UNDER is what they are run by, such as valgrind. LEFT_OUT names programs that are not.
+# RUN_UNDER is what they are run by, such as valgrind. LEFT_OUT names programs and tests that are not.
 set -u
 
 out=$OUT/$1
