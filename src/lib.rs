@@ -20,6 +20,7 @@
 #![deny(clippy::undocumented_unsafe_blocks)]
 #![cfg_attr(not(feature = "runtime"), allow(dead_code, unused_imports))]
 
+mod background;
 mod error;
 mod file_limit;
 #[cfg(any(test, fuzzing))]

@@ -27,17 +27,8 @@ pub(crate) struct SignalsBlocked {
 }
 
 impl SignalsBlocked {
-    /// All of them.
-    pub fn all() -> io::Result<Self> {
-        Self::but(&[])
-    }
-
-    /// All but [`FAULTS`].
+    /// All but [`FAULTS`], which the thread raises itself.
     pub fn but_faults() -> io::Result<Self> {
-        Self::but(&FAULTS)
-    }
-
-    fn but(open: &[libc::c_int]) -> io::Result<Self> {
         let mut all = MaybeUninit::uninit();
         let mut before = MaybeUninit::uninit();
         // SAFETY: `sigfillset` fills the set that it gets a valid pointer to, `sigdelset` changes it and
@@ -45,8 +36,8 @@ impl SignalsBlocked {
         // them has succeeded.
         unsafe {
             libc::sigfillset(all.as_mut_ptr());
-            for signal in open {
-                libc::sigdelset(all.as_mut_ptr(), *signal);
+            for signal in FAULTS {
+                libc::sigdelset(all.as_mut_ptr(), signal);
             }
             match libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) {
                 0 => Ok(Self { before: before.assume_init() }),

@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use crate::signals::SignalsBlocked;
+use crate::background;
 use crate::state::interrupt::{Due, Interrupt, NEVER, from_ns, now_ns};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
@@ -183,7 +183,8 @@ impl Watchdog {
         let new_slot = || Slot { watched: Arc::clone(watched), fired: None };
         list.slots.entry(key(watched)).or_insert_with(new_slot);
         if !list.running {
-            start_thread(|| self.run())?;
+            let thread = thread::Builder::new().name("extism-watchdog".to_owned()).stack_size(STACK_BYTES);
+            background::start(thread, || self.run())?;
             list.running = true;
         }
         if at < self.next_wake.load(Ordering::Relaxed) {
@@ -284,13 +285,6 @@ fn wake_in_time() {
     const NANOSECONDS: libc::c_ulong = 1;
     // SAFETY: concerns the calling thread alone, and reads no memory. Where it fails, wakes are as late as usual.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, NANOSECONDS) };
-}
-
-fn start_thread(body: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    // A thread starts with its parent's mask: it never has a moment in which a signal of the host could reach it.
-    let _blocked = SignalsBlocked::all()?;
-    thread::Builder::new().name("extism-watchdog".to_owned()).stack_size(STACK_BYTES).spawn(body)?;
-    Ok(())
 }
 
 #[cfg(test)]

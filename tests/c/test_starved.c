@@ -1,6 +1,7 @@
 /* A system that gives no threads, no descriptors, no address space: what needs them fails with an error,
  * everything else works, and all works again when there is some. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +26,35 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
   if (!no_threads) return real(thread, attributes, body, argument);
   refused++;
   return EAGAIN;
+}
+
+/* Threads of the library of this name that are alive. */
+static int alive(const char *name) {
+  int count = 0;
+  DIR *tasks = opendir("/proc/self/task");
+  for (struct dirent *task; tasks && (task = readdir(tasks));) {
+    char path[300], comm[32] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
+    FILE *file = fopen(path, "r");
+    if (file && fgets(comm, sizeof comm, file) && strncmp(comm, name, strlen(name)) == 0) count++;
+    if (file) fclose(file);
+  }
+  if (tasks) closedir(tasks);
+  return count;
+}
+
+/* As slow as that of a thread that is interrupted. glibc looks at the other thread to the last. */
+static atomic_int detached_alive = -1;
+
+int pthread_detach(pthread_t thread) {
+  static int (*real)(pthread_t);
+  if (!real) *(void **)&real = dlsym(RTLD_NEXT, "pthread_detach");
+  int result = real(thread);
+  if (detached_alive >= 0) {
+    check_sleep(100);
+    detached_alive += alive("extism-http");
+  }
+  return result;
 }
 
 CALLBACK(nothing) { UNUSED; }
@@ -134,6 +164,22 @@ static bool test_requests_without_threads(void) {
   return true;
 }
 
+/* A thread that ends at once does not end before it is detached: its stack goes with it. */
+static bool test_threads_do_not_end_too_early(void) {
+  static const char request[] = "{\"url\": \"http://127.0.0.1:1/\"}";
+  ExtismPlugin *plugin = new_plugin("\"allowed_hosts\": [\"127.0.0.1\"]");
+  detached_alive = 0;
+  for (int i = 1; i <= 3; i++) {
+    CHECK_INT(call_text(plugin, "get", request), -1);
+    CHECK_CONTAINS(extism_plugin_error(plugin), "127.0.0.1:1");
+    CHECK_INT(detached_alive, i);
+    while (alive("extism-http") > 0) check_sleep(1);
+  }
+  detached_alive = -1;
+  extism_plugin_free(plugin);
+  return true;
+}
+
 /* With too little stack a guest needs a thread. */
 static void *call_on_short_stack(void *plugin) {
   no_threads = true;
@@ -232,6 +278,7 @@ int main(int argc, char **argv) {
   RUN(test_creation_without_threads);
   RUN(test_deadlines_without_threads);
   RUN(test_requests_without_threads);
+  RUN(test_threads_do_not_end_too_early);
   RUN(test_short_stacks_without_threads);
   RUN(test_without_descriptors);
   RUN(test_without_address_space);

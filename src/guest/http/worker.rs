@@ -16,8 +16,8 @@ use ureq::Agent;
 use super::policy::Policy;
 use super::request::Request;
 use super::{Failure, Response, exchange};
+use crate::background;
 use crate::error::{Error, Result};
-use crate::signals::SignalsBlocked;
 use crate::state::interrupt::{Interrupt, Woken};
 
 /// Threads that may be left behind by the plug-ins of one policy.
@@ -55,10 +55,8 @@ pub(super) fn run(
         slot: Arc::new(Mutex::new(Slot::Open)),
     };
     let (client, slot) = (worker.client.clone(), Arc::clone(&worker.slot));
-    let started = SignalsBlocked::but_faults().and_then(|_blocked| {
-        thread::Builder::new().name("extism-http".to_owned()).spawn(move || worker.run(request, ends))
-    });
-    started.map_err(|error| {
+    let thread = thread::Builder::new().name("extism-http".to_owned());
+    background::start(thread, move || worker.run(request, ends)).map_err(|error| {
         Failure::Error(Error::new(format!("{description}: no thread could be started for it: {error}")))
     })?;
     let limit = if interrupt.deadline().is_none() { Some(limit) } else { None };

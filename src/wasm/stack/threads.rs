@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::FORKS;
+use crate::background;
 use crate::error::{Error, Result};
-use crate::signals::SignalsBlocked;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// The stack of such a thread. The system provides what is used of it.
@@ -54,10 +54,8 @@ pub(super) unsafe fn run(work: &mut dyn FnMut()) -> Result<()> {
 fn start() -> Result<Arc<Thread>> {
     let thread = Arc::new(Thread::default());
     let its_own = Arc::clone(&thread);
-    // What a trap of a guest raises must get through.
-    let _blocked = SignalsBlocked::but_faults().map_err(cannot)?;
     let builder = thread::Builder::new().name("extism-guest".to_owned()).stack_size(STACK);
-    builder.spawn(move || its_own.work()).map_err(cannot)?;
+    background::start(builder, move || its_own.work()).map_err(cannot)?;
     Ok(thread)
 }
 
