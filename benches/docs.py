@@ -133,10 +133,11 @@ def profiles(run) -> str:
         for name, count in result["functions"][:12]:
             if rest < total / 10:
                 break
-            is_function = ("::" in name or "_" in name) and " " not in name
+            is_function = "::" in name or re.fullmatch(r"\w*_\w*", name)
             lines.append([f"`{name}`" if is_function else name, f"{count:,.0f}", f"{count / total:.0%}"])
             rest -= count
-        lines.append(["all others", f"{rest:,.0f}", f"{rest / total:.0%}"])
+        if rest >= total / 1000:
+            lines.append(["all others", f"{rest:,.0f}", f"{rest / total:.0%}"])
         unit = result["unit"]
         table = figures.markdown_table(["what", unit.split()[0], "share"], lines)
         texts.append(f"**{names[key]}**: {total:,.0f} {unit}.\n\n{table}")
