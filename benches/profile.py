@@ -31,7 +31,8 @@ from metrics import ROOT, TABLE
 # The profiles in docs/performance.md.
 DOCUMENTED = "first_small,echo_64m,new_rust,resident_rust,after_large,library_size"
 
-# What is sampled: what the system does in one is mostly its answer to this, of which alone the row is made.
+# What is sampled by perf, and the system call of which alone samples count, where the row times little else and
+# the loop around it does much more.
 SAMPLED = {"echo_64m": None, "new_rust": None, "after_large": "__x64_sys_madvise"}
 
 SAMPLING = 8  # seconds

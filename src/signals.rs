@@ -1,4 +1,5 @@
-//! Signals are the host's, and handled in its threads: those of the library are started with all of them blocked.
+//! Signals are the host's, and handled in its threads: those of the library are started with all of them blocked but
+//! the faults that a thread raises itself.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -27,7 +28,7 @@ pub(crate) struct SignalsBlocked {
 }
 
 impl SignalsBlocked {
-    /// All but [`FAULTS`], which the thread raises itself.
+    /// All but [`FAULTS`]. A thread that is started meanwhile begins with the same mask, and keeps it.
     pub fn but_faults() -> io::Result<Self> {
         let mut all = MaybeUninit::uninit();
         let mut before = MaybeUninit::uninit();

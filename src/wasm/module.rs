@@ -127,10 +127,10 @@ pub(super) fn without_pool(key: EngineKey, part: &Part) -> Result<Registered<Par
     home.load(Facts::clone(&part.facts), |engine| unsafe { Module::deserialize(engine, &artifact) })
 }
 
-/// Bytes of a module that take as long to hash as a thread takes to start, several times over.
+/// A module of so many bytes takes longer to hash than a thread takes to start.
 const LONG: usize = 512 * 1024;
 
-/// BLAKE3 goes as deep as the logarithm of the length.
+/// Bytes of stack. BLAKE3 goes as deep as the logarithm of the length; what the host has thread-local is in it too.
 const HASH_STACK: usize = 1 << 20;
 
 /// Where these bytes are to live as a module, and their hash. A thread hashes them while this one starts the engine, if
